@@ -1,0 +1,125 @@
+//! Fences: a removal overtakes the fills that run while it happens.
+//!
+//! A fill reads its origin at some moment; if its key is removed after that moment, what the fill
+//! read is old, and storing it would undo the removal. So every fill holds a [`Ticket`] under its
+//! keys, and a removal marks the tickets. (Tags need no ticket: their epochs tell.)
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::key::{KeyRef, Prehashed};
+use crate::time::Timestamp;
+
+/// Set once a fill has been overtaken.
+pub(crate) type Fence = Arc<AtomicBool>;
+
+/// The tickets of all running fills, by the hash of their keys. Two keys that share a hash merely
+/// overtake each other's fills.
+#[derive(Debug, Default)]
+pub(crate) struct Fences(Mutex<HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>>);
+
+impl Fences {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ticket for a fill that begins now: `as_of` by the epoch clock, `began` by the wall's.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        keys: &[KeyRef<'_>],
+        as_of: u64,
+        began: Timestamp,
+    ) -> Ticket {
+        let fence = Fence::default();
+        let hashes: SmallVec<[u64; 2]> = keys.iter().map(|key| key.hash()).collect();
+        let mut map = self.lock();
+        for hash in &hashes {
+            map.entry(*hash).or_default().push(Arc::clone(&fence));
+        }
+        drop(map);
+        Ticket { fences: Arc::clone(self), fence, hashes, as_of, began }
+    }
+
+    /// Overtakes the fills of `key`, and does `change` before any of them can store anything.
+    pub(crate) fn overtake<T>(&self, key: KeyRef<'_>, change: impl FnOnce() -> T) -> T {
+        let map = self.lock();
+        for fence in map.get(&key.hash()).into_iter().flatten() {
+            fence.store(true, Ordering::Release);
+        }
+        change()
+    }
+}
+
+/// A fill's permission to store what it gets.
+#[derive(Debug)]
+pub struct Ticket {
+    fences: Arc<Fences>,
+    fence: Fence,
+    hashes: SmallVec<[u64; 2]>,
+    as_of: u64,
+    began: Timestamp,
+}
+
+impl Ticket {
+    /// The epoch clock's reading when the fill began.
+    pub(crate) fn as_of(&self) -> u64 {
+        self.as_of
+    }
+
+    pub(crate) fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        Arc::clone(&self.fence)
+    }
+
+    /// Whether one of the fill's keys was removed or set since it began.
+    pub fn is_overtaken(&self) -> bool {
+        self.fence.load(Ordering::Acquire)
+    }
+
+    /// Does `store`, unless the fill was overtaken; a removal waits until it is done.
+    pub(crate) fn redeem<T>(&self, store: impl FnOnce() -> T) -> Option<T> {
+        // The lock is what orders this against a removal: it comes wholly before or wholly after.
+        let _map = self.fences.lock();
+        (!self.is_overtaken()).then(store)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut map = self.fences.lock();
+        for hash in &self.hashes {
+            if let Entry::Occupied(mut fences) = map.entry(*hash) {
+                fences.get_mut().retain(|fence| !Arc::ptr_eq(fence, &self.fence));
+                if fences.get().is_empty() {
+                    fences.remove();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_fills_of_the_removed_key_are_overtaken_and_nothing_leaks() {
+        let fences = Arc::new(Fences::default());
+        let [a, b] = [b"a", b"b"].map(|k| KeyRef::new(k));
+        let both = fences.begin(&[a, b], 0, Timestamp::default());
+        let other = fences.begin(&[b], 0, Timestamp::default());
+        fences.overtake(a, || ());
+        assert_eq!((both.redeem(|| 1), other.redeem(|| 2)), (None, Some(2)));
+        let later = fences.begin(&[a], 0, Timestamp::default());
+        assert!(!later.is_overtaken());
+        drop((both, other, later));
+        assert!(fences.lock().is_empty());
+    }
+}

@@ -1,0 +1,280 @@
+//! The frame: the one form in which an entry lies in the second tier.
+//!
+//! ```text
+//!  0  magic "tk", version, codec id
+//!  4  length of the metadata (u32)      8  length of the head (u32)
+//! 12  length of the body (u64)
+//! 20  token (u64): unique to this frame
+//! 28  XXH3 (u64) of all other bytes
+//! 36  metadata (bincode), head (the codec's), body (raw)
+//! ```
+//!
+//! Integers are little-endian. What comes back is untrusted: every length is checked against the
+//! bytes that are there before anything is sliced, and nothing is allocated for a length.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec::Encoded;
+use crate::epoch::Epochs;
+use crate::tag::{MAX_TAG_LEN, MAX_TAGS, Tag};
+use crate::ttl::Lifetime;
+
+const MAGIC: [u8; 2] = *b"tk";
+const TOMBSTONE: [u8; 2] = *b"tx";
+const VERSION: u8 = 1;
+const HEADER_LEN: usize = 36;
+const CHECKSUM_AT: usize = 28;
+/// How much of a frame names it: magic to token. Comparing this much compares frames.
+pub(crate) const TOKEN_LEN: usize = 28;
+/// Enough for 66 tags of 256 bytes each, and the rest.
+const MAX_META_LEN: usize = 32 * 1024;
+
+/// Everything about an entry but its value, as the second tier keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FrameMeta {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) softened: bool,
+    pub(crate) tags: Vec<(Tag, Epochs)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireMeta {
+    lifetime: Lifetime,
+    softened: bool,
+    tags: Vec<(String, u64, u64)>,
+}
+
+/// What is wrong with bytes that should have been a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadFrame {
+    /// Not bad at all: what a removal leaves behind, so that a fill that began before it cannot
+    /// store what it got.
+    #[error("removed")]
+    Removed,
+    #[error("not a frame of this store")]
+    Foreign,
+    #[error("a frame of another version")]
+    Version,
+    #[error("a frame of another codec")]
+    Codec,
+    #[error("lengths that do not add up")]
+    Length,
+    #[error("the checksum does not match")]
+    Checksum,
+    #[error("metadata that cannot be read")]
+    Meta,
+}
+
+/// Puts a frame together. `token` makes it unlike any other frame that ever lay at its key.
+pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, value: &Encoded) -> Option<Bytes> {
+    let wire = WireMeta {
+        lifetime: meta.lifetime,
+        softened: meta.softened,
+        tags: meta.tags.iter().map(|(t, e)| (t.as_str().to_owned(), e.hard, e.soft)).collect(),
+    };
+    let meta = bincode::serde::encode_to_vec(wire, bincode::config::standard()).ok()?;
+    let mut frame =
+        BytesMut::with_capacity(HEADER_LEN + meta.len() + value.head.len() + value.body.len());
+    frame.put_slice(&MAGIC);
+    frame.put_u8(VERSION);
+    frame.put_u8(codec);
+    frame.put_u32_le(u32::try_from(meta.len()).ok()?);
+    frame.put_u32_le(u32::try_from(value.head.len()).ok()?);
+    frame.put_u64_le(value.body.len() as u64);
+    frame.put_u64_le(token);
+    frame.put_u64_le(0);
+    frame.put_slice(&meta);
+    frame.put_slice(&value.head);
+    frame.put_slice(&value.body);
+    let sum = checksum(&frame).to_le_bytes();
+    frame.get_mut(CHECKSUM_AT..HEADER_LEN)?.copy_from_slice(&sum);
+    Some(frame.freeze())
+}
+
+/// Takes a frame apart. The head and the body share the frame's memory.
+pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Encoded), BadFrame> {
+    if is_tombstone(frame) {
+        return Err(BadFrame::Removed);
+    }
+    let mut header = Header(frame.get(..HEADER_LEN).ok_or(BadFrame::Foreign)?);
+    if header.take()? != MAGIC {
+        return Err(BadFrame::Foreign);
+    }
+    let [version, found] = header.take()?;
+    if version != VERSION {
+        return Err(BadFrame::Version);
+    }
+    if found != codec {
+        return Err(BadFrame::Codec);
+    }
+    let meta_len = u32::from_le_bytes(header.take()?) as usize;
+    let head_len = u32::from_le_bytes(header.take()?) as usize;
+    let body_len =
+        usize::try_from(u64::from_le_bytes(header.take()?)).map_err(|_| BadFrame::Length)?;
+    let [_token, sum] = [header.take()?, header.take()?].map(u64::from_le_bytes);
+    let ends = [meta_len, head_len, body_len].into_iter().scan(HEADER_LEN, |at, len| {
+        *at = at.checked_add(len)?;
+        Some(*at)
+    });
+    let ends: Vec<usize> = ends.collect();
+    let &[meta_end, head_end, body_end] = ends.as_slice() else { return Err(BadFrame::Length) };
+    if meta_len > MAX_META_LEN || body_end != frame.len() {
+        return Err(BadFrame::Length);
+    }
+    if checksum(frame) != sum {
+        return Err(BadFrame::Checksum);
+    }
+    let meta = decode_meta(&frame[HEADER_LEN..meta_end]).ok_or(BadFrame::Meta)?;
+    let value = Encoded { head: frame.slice(meta_end..head_end), body: frame.slice(head_end..) };
+    Ok((meta, value))
+}
+
+/// What lies at a key after a removal, for as long as a fill from before it may still be running.
+pub(crate) fn tombstone(token: u64) -> Bytes {
+    [&TOMBSTONE[..], &token.to_le_bytes()].concat().into()
+}
+
+fn is_tombstone(frame: &[u8]) -> bool {
+    frame.starts_with(&TOMBSTONE) && frame.len() == TOMBSTONE.len() + size_of::<u64>()
+}
+
+/// The same frame, marked stale; nothing if there is no value to mark.
+pub(crate) fn soften(token: u64, frame: &Bytes) -> Result<Option<(FrameMeta, Bytes)>, BadFrame> {
+    let codec = *frame.get(3).ok_or(BadFrame::Foreign)?;
+    let (mut meta, value) = match decode(codec, frame) {
+        Err(BadFrame::Removed) => return Ok(None),
+        decoded => decoded?,
+    };
+    meta.softened = true;
+    Ok(encode(codec, token, &meta, &value).map(|frame| (meta, frame)))
+}
+
+/// The part of stored bytes that tells one frame from another; all of them if they are shorter.
+pub(crate) fn token(frame: &Bytes) -> Bytes {
+    frame.slice(..TOKEN_LEN.min(frame.len()))
+}
+
+fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
+    let config = bincode::config::standard().with_limit::<{ 4 * MAX_META_LEN }>();
+    let (wire, read): (WireMeta, usize) = bincode::serde::decode_from_slice(bytes, config).ok()?;
+    // Two tags more than a user may set: the store's own.
+    if read != bytes.len() || wire.tags.len() > MAX_TAGS + 2 {
+        return None;
+    }
+    let tags = wire.tags.into_iter().map(|(name, hard, soft)| {
+        (name.len() <= MAX_TAG_LEN)
+            .then(|| Tag::received(&name))
+            .flatten()
+            .map(|t| (t, Epochs { hard, soft, touched: hard }))
+    });
+    Some(FrameMeta {
+        lifetime: wire.lifetime,
+        softened: wire.softened,
+        tags: tags.collect::<Option<_>>()?,
+    })
+}
+
+fn checksum(frame: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(frame.get(..CHECKSUM_AT).unwrap_or_default());
+    hash.update(frame.get(HEADER_LEN..).unwrap_or_default());
+    hash.digest()
+}
+
+/// What is left of the fixed header.
+struct Header<'a>(&'a [u8]);
+
+impl Header<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadFrame> {
+        let (field, rest) = self.0.split_first_chunk().ok_or(BadFrame::Length)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+    use proptest::prelude::*;
+
+    fn meta() -> FrameMeta {
+        let [stored_at, fresh_until, refresh_until, keep_until] =
+            [1, 2, 3, 4].map(Timestamp::from_millis);
+        FrameMeta {
+            lifetime: Lifetime { stored_at, fresh_until, refresh_until, keep_until },
+            softened: false,
+            tags: vec![
+                (Tag::everything(), Epochs::all(9)),
+                (Tag::new("a").unwrap(), Epochs { hard: 1, soft: 2, touched: 1 }),
+            ],
+        }
+    }
+
+    fn frame(head: &[u8], body: &[u8]) -> Bytes {
+        let value =
+            Encoded { head: Bytes::copy_from_slice(head), body: Bytes::copy_from_slice(body) };
+        encode(1, 77, &meta(), &value).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn returns_what_it_was_given(head: Vec<u8>, body: Vec<u8>) {
+            let (found, value) = decode(1, &frame(&head, &body)).unwrap();
+            prop_assert_eq!(found, meta());
+            prop_assert_eq!((&value.head[..], &value.body[..]), (&head[..], &body[..]));
+        }
+
+        #[test]
+        fn every_flipped_bit_is_noticed(body: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
+            let mut bytes = frame(b"head", &body).to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(decode(1, &bytes.into()).is_err());
+        }
+
+        #[test]
+        fn every_truncation_and_extension_is_noticed(body: Vec<u8>, keep: prop::sample::Index, more: u8) {
+            let whole = frame(b"head", &body);
+            prop_assert!(decode(1, &whole.slice(..keep.index(whole.len()))).is_err());
+            let longer: Vec<u8> = whole.iter().copied().chain([more]).collect();
+            prop_assert!(decode(1, &longer.into()).is_err());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = decode(1, &bytes.into());
+        }
+
+        #[test]
+        fn no_header_panics(rest: Vec<u8>) {
+            let bytes: Vec<u8> = [b't', b'k', VERSION, 1].into_iter().chain(rest).collect();
+            let _ = decode(1, &bytes.into());
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let good = frame(b"h", b"b");
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.to_vec();
+            bytes[at] = byte;
+            decode(1, &bytes.into()).unwrap_err()
+        };
+        assert_eq!(with(0, b'x'), BadFrame::Foreign);
+        assert_eq!(with(2, 2), BadFrame::Version);
+        assert_eq!(with(3, 2), BadFrame::Codec);
+        assert_eq!(with(4, 0), BadFrame::Length);
+        assert_eq!(with(40, 0xff), BadFrame::Checksum);
+        assert_eq!(decode(1, &Bytes::new()).unwrap_err(), BadFrame::Foreign);
+    }
+
+    #[test]
+    fn the_token_tells_frames_apart() {
+        let value = Encoded::default();
+        let [a, b] = [1, 2].map(|token| encode(1, token, &meta(), &value).unwrap());
+        assert_ne!(token(&a), token(&b));
+    }
+}

@@ -1,0 +1,104 @@
+//! The Lua scripts: what must happen in one step on the server.
+//!
+//! The epoch clock is the key `{prefix}:epoch`, "<last epoch drawn> <last hard invalidation>". A
+//! tag is "<hard> <soft> <touched>". It and
+//! all tags share one hash slot (the braces are literal), so that the scripts may touch several of
+//! them on a Cluster; entries are spread over all slots. An epoch is the server's time in
+//! microseconds, or one more than the last, or one more than the caller knows of, whichever is
+//! highest: it grows even if the clock key is lost or the clock steps back. Lua's numbers hold
+//! integers up to 2^53 exactly, which microseconds reach in the year 2255.
+
+use fred::types::scripts::Script;
+
+const DRAW: &str = r"
+local function draw(clock, floor)
+  local now = redis.call('TIME')
+  local epoch = tonumber(now[1]) * 1000000 + tonumber(now[2])
+  local last, invalidated = string.match(redis.call('GET', clock) or '', '^(%d+) (%d+)$')
+  if last and epoch <= tonumber(last) then epoch = tonumber(last) + 1 end
+  if epoch <= floor then epoch = floor + 1 end
+  -- Without a clock (first use, flushed, evicted) nobody knows what was invalidated, so the worst
+  -- is assumed: something, just now.
+  return epoch, tonumber(invalidated or epoch)
+end
+local function text(n) return string.format('%.0f', n) end
+local function tag(key)
+  local hard, soft, touched = string.match(redis.call('GET', key) or '', '^(%d+) (%d+) (%d+)$')
+  return tonumber(hard or 0), tonumber(soft or 0), tonumber(touched or 0)
+end
+local function set(key, hard, soft, touched, life)
+  redis.call('SET', key, text(hard) .. ' ' .. text(soft) .. ' ' .. text(touched), 'PX', life)
+end
+";
+
+/// KEYS: clock, tags. ARGV: highest epoch known, tag lifetime (ms).
+/// Returns for each tag: hard, soft, touched.
+const RESOLVE: &str = r"
+local out, fresh, invalidated = {}, nil, nil
+for i = 2, #KEYS do
+  local hard, soft, touched = tag(KEYS[i])
+  if hard > 0 then
+    redis.call('PEXPIRE', KEYS[i], ARGV[2])
+  else
+    if not fresh then
+      fresh, invalidated = draw(KEYS[1], tonumber(ARGV[1]))
+      redis.call('SET', KEYS[1], text(fresh) .. ' ' .. text(invalidated))
+    end
+    hard, soft, touched = fresh, fresh, invalidated
+    set(KEYS[i], hard, soft, touched, ARGV[2])
+  end
+  for _, n in ipairs({hard, soft, touched}) do out[#out + 1] = text(n) end
+end
+return out
+";
+
+/// KEYS: clock, tag. ARGV: highest epoch known, tag lifetime (ms), 'hard' or 'soft', channel, the
+/// announcement before the epoch, the announcement after it. Returns the epoch.
+const INVALIDATE: &str = r"
+local hard, soft, touched = tag(KEYS[2])
+local epoch, invalidated = draw(KEYS[1], math.max(tonumber(ARGV[1]), hard, soft))
+if ARGV[3] == 'hard' then
+  hard, touched, invalidated = epoch, epoch, epoch
+elseif hard == 0 then
+  hard, touched = epoch, invalidated
+end
+redis.call('SET', KEYS[1], text(epoch) .. ' ' .. text(invalidated))
+set(KEYS[2], hard, epoch, touched, ARGV[2])
+local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. struct.pack('<I4I4', low, high) .. ARGV[6])
+return text(epoch)
+";
+
+/// KEYS: entry. ARGV: frame, lifetime (ms), 'always' or 'if', expected beginning, channel,
+/// announcement (empty: none). Returns 1 if it was stored.
+const PUT: &str = r"
+if ARGV[3] == 'if' then
+  local expected = ARGV[4]
+  if #expected == 0 then
+    if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+  elseif redis.call('GETRANGE', KEYS[1], 0, #expected - 1) ~= expected then
+    return 0
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+return 1
+";
+
+/// The scripts, each with its digest.
+#[derive(Clone, Debug)]
+pub(super) struct Scripts {
+    pub(super) resolve: Script,
+    pub(super) invalidate: Script,
+    pub(super) put: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            resolve: Script::from_lua(format!("{DRAW}{RESOLVE}")),
+            invalidate: Script::from_lua(format!("{DRAW}{INVALIDATE}")),
+            put: Script::from_lua(PUT),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What the store asks of a second tier.
+//!
+//! [`Redis`](crate::Redis) is the one that comes with the crate. Another can be written against
+//! [`Remote`]; the store keeps to its deadline, its availability and its answers, and trusts none
+//! of the bytes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+pub use crate::epoch::Epochs;
+use crate::error::RemoteError;
+pub use crate::event::{Announcement, Event};
+use crate::tag::{Strength, Tag};
+
+/// The answer of one operation of the second tier. Boxed: a network round trip hides what that
+/// costs, and the store need not be generic over its tiers.
+pub type RemoteFuture<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
+
+/// A second tier, shared by all nodes.
+///
+/// It holds frames by key and epochs by tag, and passes announcements on. Each operation ends
+/// within a deadline of the implementation's own.
+pub trait Remote: fmt::Debug + Send + Sync + 'static {
+    /// Whether operations have a chance now. While they don't, the store doesn't try any.
+    fn is_available(&self) -> bool;
+
+    /// What lies at `key`.
+    fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>>;
+
+    /// Stores a frame.
+    fn put(&self, put: Put) -> RemoteFuture<'_, Stored>;
+
+    /// The epochs of `tags`, in their order. A tag that has none is given a new one. `known` is
+    /// the highest epoch the caller has seen; every epoch drawn is higher.
+    fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>>;
+
+    /// Draws a new epoch, writes it as that of `tag`, and announces it to all nodes, `sender`
+    /// included. Takes the same time whatever the number of entries.
+    fn invalidate(
+        &self,
+        tag: Tag,
+        strength: Strength,
+        known: u64,
+        sender: u64,
+    ) -> RemoteFuture<'_, u64>;
+
+    /// Begins to tell `listener` what happens. Called once, inside a Tokio runtime.
+    fn listen(&self, listener: Arc<dyn Listener>);
+}
+
+/// A frame to be stored.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Where.
+    pub key: Bytes,
+    /// What.
+    pub frame: Bytes,
+    /// For how long.
+    pub keep: Duration,
+    /// Only if what lies there begins with these bytes; if they are empty, only if nothing does.
+    pub only_if: Option<Bytes>,
+    /// To be announced to all nodes, in one step with the storing.
+    pub announce: Option<Announcement>,
+}
+
+/// What came of a [`Put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there.
+    Yes,
+    /// Something else lay there.
+    Refused,
+}
+
+/// Who hears what happens at the second tier.
+pub trait Listener: Send + Sync + 'static {
+    /// A node has announced something.
+    fn heard(&self, announcement: &[u8]);
+
+    /// Announcements may have been missed from now on.
+    fn lost(&self);
+
+    /// The connection is there, and announcements arrive again. Until this returns `Ok`, the
+    /// second tier isn't used for anything else.
+    fn regained(&self) -> RemoteFuture<'_, ()>;
+}

@@ -1,0 +1,132 @@
+//! A slot: one entry as the first tier holds it.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::epoch::TagStamp;
+use crate::time::Timestamp;
+use crate::ttl::{Lifetime, State};
+
+/// What an entry costs beside its value and key: the slot, and its places in the maps.
+const OVERHEAD: usize = 256;
+
+/// An entry, its value decoded. The type of the value is erased, so that all types share one bound.
+pub(crate) struct Slot {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) stamps: Box<[TagStamp]>,
+    pub(crate) weight: u32,
+    softened: AtomicBool,
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Slot {
+    /// `bytes` is what the key and the value take.
+    pub(crate) fn new<V: Send + Sync + 'static>(
+        value: Arc<V>,
+        lifetime: Lifetime,
+        softened: bool,
+        stamps: Box<[TagStamp]>,
+        bytes: usize,
+    ) -> Self {
+        let weight = bytes.saturating_add(OVERHEAD + size_of_val(&*stamps));
+        Self {
+            lifetime,
+            stamps,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            softened: AtomicBool::new(softened),
+            value,
+        }
+    }
+
+    /// Makes it stale from now on.
+    pub(crate) fn soften(&self) {
+        self.softened.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn state(&self, now: Timestamp) -> State {
+        let mut softened = self.softened.load(Ordering::Acquire);
+        for stamp in &self.stamps {
+            if !stamp.is_valid() {
+                return State::Gone;
+            }
+            softened |= !stamp.is_fresh();
+        }
+        self.lifetime.state(now, softened)
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("lifetime", &self.lifetime)
+            .field("stamps", &self.stamps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An entry that a lookup found: its value, to which it derefs, and what that is good for.
+pub struct Hit<V> {
+    value: Arc<V>,
+    slot: Arc<Slot>,
+    state: State,
+}
+
+impl<V: Send + Sync + 'static> Hit<V> {
+    /// `None` if the entry is gone, or of another type.
+    pub(crate) fn new(slot: Arc<Slot>, now: Timestamp) -> Option<Self> {
+        let state = slot.state(now);
+        if state == State::Gone {
+            return None;
+        }
+        let value = Arc::clone(&slot.value).downcast().ok()?;
+        Some(Self { value, slot, state })
+    }
+}
+
+impl<V> Hit<V> {
+    /// The value, shared.
+    pub fn into_value(self) -> Arc<V> {
+        self.value
+    }
+
+    /// What it was good for when it was looked up.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its instants.
+    pub fn lifetime(&self) -> &Lifetime {
+        &self.slot.lifetime
+    }
+
+    /// What it is good for at `now`: an invalidation may have come since the lookup.
+    pub fn state_at(&self, now: Timestamp) -> State {
+        self.slot.state(now)
+    }
+}
+
+impl<V> Deref for Hit<V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.value
+    }
+}
+
+impl<V> Clone for Hit<V> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), slot: Arc::clone(&self.slot), state: self.state }
+    }
+}
+
+impl<V> fmt::Debug for Hit<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hit")
+            .field("slot", &self.slot)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! A space: the entries of one kind, in both tiers. What typed values and responses build on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::backlog::Target;
+use crate::codec::{Codec, Encoded};
+use crate::epoch::Epochs;
+use crate::error::Error;
+use crate::event::{Announcement, Event};
+use crate::fence::Ticket;
+use crate::flight::Flights;
+use crate::frame::{self, BadFrame, FrameMeta};
+use crate::key::{KeyBuf, KeyRef, ToKey};
+use crate::remote::{Put, Remote, Stored};
+use crate::slot::{Hit, Slot};
+use crate::store::{Inner, Store};
+use crate::tag::{Reach, Strength, Tag};
+use crate::ttl::Lifetime;
+
+/// The entries of one kind: one name, one codec, one type of value.
+///
+/// This is the level below [`Typed`](crate::Typed), for layers that bring their own single flight,
+/// their own lifetimes or a codec with a body. Lookups and fills are separate steps here:
+/// [`peek`](Self::peek) the first tier, [`begin`](Self::begin) a fill, [`fetch`](Self::fetch) from
+/// the second tier, [`commit`](Self::commit) what the origin said.
+///
+/// Two spaces with the same name share their entries; they must have the same type and codec.
+pub struct Space<V>(Arc<Shared<V>>);
+
+struct Shared<V> {
+    store: Store,
+    prefix: KeyBuf,
+    tags: [Tag; 2],
+    codec: Box<dyn Codec<V>>,
+}
+
+/// What lay in the second tier at a key when a fill began. With it, a fill stores nothing there if
+/// something else was stored, or removed, meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Option<Bytes>);
+
+/// What came of [`Space::commit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It is stored.
+    Stored,
+    /// It is not: an invalidation overtook it, or its tags can't be used.
+    Refused,
+}
+
+impl<V: Send + Sync + 'static> Space<V> {
+    pub(crate) fn new(store: Store, name: &str, codec: impl Codec<V>) -> Self {
+        let mut prefix = KeyBuf::new();
+        name.write_key(&mut prefix);
+        prefix.push(b":");
+        let tags = [Tag::everything(), Tag::space(name)];
+        Self(Arc::new(Shared { store, prefix, tags, codec: Box::new(codec) }))
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        self.0.store.inner()
+    }
+
+    /// The store that this is a part of.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The flights of this space that end in a `T`: the same for all handles of its name.
+    pub fn flights<T: Send + Sync + 'static>(&self) -> Flights<T> {
+        self.inner().flights(self.0.tags[1].as_str())
+    }
+
+    /// A buffer that holds the space's own part of a key, to be completed by the caller.
+    pub fn key_buf(&self) -> KeyBuf {
+        self.0.prefix.clone()
+    }
+
+    /// The key in a buffer that [`key_buf`](Self::key_buf) gave.
+    pub fn key<'a>(&self, buf: &'a KeyBuf) -> KeyRef<'a> {
+        KeyRef::new(buf.as_bytes())
+    }
+
+    /// Looks into the first tier: no I/O, no lock of ours, no waiting.
+    pub fn peek(&self, key: KeyRef<'_>) -> Option<Hit<V>> {
+        let slot = self.inner().l1.as_ref()?.get(key)?;
+        Hit::new(slot, self.inner().clock.now())
+    }
+
+    /// Begins a fill under `keys`. Removing one of them, until the ticket is dropped, keeps the
+    /// fill from storing anything.
+    pub fn begin(&self, keys: &[KeyRef<'_>]) -> Ticket {
+        let inner = self.inner();
+        inner.fences.begin(keys, inner.tags.now(), inner.clock.now())
+    }
+
+    /// Looks into the second tier, and takes what is valid there into the first.
+    ///
+    /// Trouble is counted, and is a miss. [`Seen`] is for [`commit`](Self::commit).
+    pub async fn fetch(&self, ticket: &Ticket, key: KeyRef<'_>) -> (Option<Hit<V>>, Seen) {
+        let inner = self.inner();
+        let Some(remote) = inner.available().filter(|_| key.fits()) else {
+            return (None, Seen(None));
+        };
+        let found = match remote.get(Bytes::copy_from_slice(key.as_bytes())).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                inner.trouble("get", &error);
+                return (None, Seen(None));
+            }
+        };
+        let seen = Seen(Some(frame::token(&found)));
+        let hit =
+            if found.is_empty() { None } else { self.admit(remote, ticket, key, &found).await };
+        if hit.is_some() {
+            inner.counters.l2_hits.add()
+        } else {
+            inner.counters.l2_misses.add()
+        }
+        (hit, seen)
+    }
+
+    /// Turns a frame into a hit, if it is sound and nothing has invalidated it.
+    async fn admit(
+        &self,
+        remote: &dyn Remote,
+        ticket: &Ticket,
+        key: KeyRef<'_>,
+        found: &Bytes,
+    ) -> Option<Hit<V>> {
+        let inner = self.inner();
+        let (meta, encoded) = match frame::decode(self.0.codec.id(), found) {
+            Ok(parts) => parts,
+            Err(BadFrame::Removed) => return None,
+            Err(error) => {
+                inner.bad_frame(&error);
+                return None;
+            }
+        };
+        let stamps = inner.stamps_of(remote, &meta.tags).await?;
+        let bytes = key.as_bytes().len();
+        let (value, weight) = match self.0.codec.decode(encoded.clone()) {
+            Ok(value) => {
+                let weight = self.0.codec.weigh(&value, &encoded);
+                (Arc::new(value), weight)
+            }
+            Err(error) => {
+                inner.bad_frame(&*error);
+                return None;
+            }
+        };
+        let slot = Arc::new(Slot::new(value, meta.lifetime, meta.softened, stamps, bytes + weight));
+        let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
+        // A removal since the fill began means that what was read may be what was removed.
+        ticket.redeem(|| inner.keep(key, slot))?;
+        Some(hit)
+    }
+
+    /// Stores what a fill got, with `lifetime` and `tags`, unless an invalidation of its tags or a
+    /// removal of its keys has come since the fill began. `seen` is what [`fetch`](Self::fetch)
+    /// said of this key; without it, only the first tier is written.
+    ///
+    /// When this returns, the first tier has it. The second tier is written before it returns, too,
+    /// so let nobody wait for it.
+    pub async fn commit(
+        &self,
+        ticket: &Ticket,
+        key: KeyRef<'_>,
+        value: Arc<V>,
+        lifetime: Lifetime,
+        tags: &[Tag],
+        seen: Seen,
+    ) -> Committed {
+        let inner = self.inner();
+        let Some(entry) = self.stamped(ticket.as_of(), key, value, lifetime, tags).await else {
+            inner.counters.overtaken.add();
+            return Committed::Refused;
+        };
+        if ticket.redeem(|| inner.keep(key, Arc::clone(&entry.slot))).is_none() {
+            inner.counters.overtaken.add();
+            return Committed::Refused;
+        }
+        // A tombstone outlives any fill that is quick enough to store.
+        let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
+        if let (Some(expected), true, false) = (seen.0, in_time, ticket.is_overtaken()) {
+            self.put(key, entry, Some(expected), None).await;
+        }
+        Committed::Stored
+    }
+
+    /// Stores a value that did not come from a fill, whatever lies at `key`, and tells all nodes
+    /// that what they hold there is old.
+    pub async fn set(
+        &self,
+        key: KeyRef<'_>,
+        value: Arc<V>,
+        lifetime: Lifetime,
+        tags: &[Tag],
+    ) -> Reach {
+        let inner = self.inner();
+        let as_of = inner.tags.now();
+        let Some(entry) = self.stamped(as_of, key, value, lifetime, tags).await else {
+            // A tag was invalidated while this was on its way, and the value with it.
+            inner.counters.overtaken.add();
+            return self.remove(key, Strength::Hard).await;
+        };
+        inner.fences.overtake(key, || inner.keep(key, Arc::clone(&entry.slot)));
+        if inner.remote.is_none() {
+            return Reach::Everywhere;
+        }
+        let event = Event::Key { key: key.as_bytes().to_vec(), strength: Strength::Hard };
+        if self.put(key, entry, None, Some(event)).await {
+            return Reach::Everywhere;
+        }
+        // What lies in the second tier is older than this value, so at least that must go.
+        inner.owe(Target::Key(key.as_bytes().to_vec()), Strength::Hard);
+        inner.drain_soon();
+        Reach::ThisNode
+    }
+
+    /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale
+    /// ([`Strength::Soft`]). Fills that run meanwhile store nothing.
+    pub async fn remove(&self, key: KeyRef<'_>, strength: Strength) -> Reach {
+        self.0.store.remove_key(key, strength).await
+    }
+
+    /// The tags of an entry with `tags`: those, and the ones for the space and the store.
+    pub(crate) fn all_tags(&self, tags: &[Tag]) -> Vec<Tag> {
+        let mut all = self.0.tags.to_vec();
+        for tag in tags {
+            if !all.contains(tag) {
+                all.push(tag.clone());
+            }
+        }
+        all
+    }
+
+    /// The entry as both tiers take it, with its tags as they were when the fill began; nothing if
+    /// one was invalidated since.
+    async fn stamped(
+        &self,
+        as_of: u64,
+        key: KeyRef<'_>,
+        value: Arc<V>,
+        lifetime: Lifetime,
+        tags: &[Tag],
+    ) -> Option<Entry> {
+        let inner = self.inner();
+        let tags = self.all_tags(tags);
+        let resolved = inner.resolve(&tags).await;
+        let stamps = match &resolved {
+            Some(resolved) => inner.stamps_from(&tags, resolved, as_of)?,
+            None => inner.tags.stamp(&tags, as_of)?,
+        };
+        let encoded = if inner.remote.is_some() || self.0.codec.weighs_encoded() {
+            self.0.codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
+        } else {
+            Some(Encoded::default())
+        };
+        let bytes =
+            encoded.as_ref().map_or(size_of::<V>(), |encoded| self.0.codec.weigh(&value, encoded));
+        let frame = match (encoded, resolved) {
+            (Some(encoded), Some(_)) => {
+                let tags = tags.into_iter().zip(stamps.iter().map(|stamp| stamp.epochs));
+                let tags: Vec<(Tag, Epochs)> = tags.collect();
+                let meta = FrameMeta { lifetime, softened: false, tags };
+                frame::encode(self.0.codec.id(), fastrand::u64(..), &meta, &encoded)
+            }
+            _ => None,
+        };
+        let slot = Slot::new(value, lifetime, false, stamps, key.as_bytes().len() + bytes);
+        Some(Entry { slot: Arc::new(slot), frame, lifetime })
+    }
+
+    /// Writes an entry to the second tier. Whether it is there now.
+    async fn put(
+        &self,
+        key: KeyRef<'_>,
+        entry: Entry,
+        only_if: Option<Bytes>,
+        event: Option<Event>,
+    ) -> bool {
+        let inner = self.inner();
+        let (Some(remote), Some(frame), true) = (inner.available(), entry.frame, key.fits()) else {
+            return false;
+        };
+        let put = Put {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            frame,
+            keep: entry.lifetime.kept_for(inner.clock.now()),
+            only_if,
+            announce: event.map(|event| Announcement { sender: inner.id, event }),
+        };
+        match remote.put(put).await {
+            Ok(stored) => stored == Stored::Yes,
+            Err(error) => {
+                inner.trouble("put", &error);
+                false
+            }
+        }
+    }
+
+    /// Invalidates every entry of this space, at the cost of one tag.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::invalidate_tag`].
+    pub async fn clear(&self, strength: Strength) -> Result<Reach, Error> {
+        let [_, space] = &self.0.tags;
+        Ok(self.0.store.invalidate(space.clone(), strength).await)
+    }
+}
+
+/// An entry on its way into the tiers.
+struct Entry {
+    slot: Arc<Slot>,
+    frame: Option<Bytes>,
+    lifetime: Lifetime,
+}
+
+impl<V> Clone for Space<V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<V> fmt::Debug for Space<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("name", &self.0.tags[1]).finish_non_exhaustive()
+    }
+}

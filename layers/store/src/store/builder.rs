@@ -1,0 +1,129 @@
+//! Settings of a store, checked when it is built.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::Store;
+use super::coherence::Coherence;
+use super::inner::{FlightsByName, Inner};
+use crate::backlog::Backlog;
+use crate::epoch::TagTable;
+use crate::error::Error;
+use crate::fence::Fences;
+use crate::l1::{L1, Memory};
+use crate::remote::Remote;
+use crate::stats::Counters;
+use crate::time::Clock;
+
+/// Settings of a [`Store`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`l1`](Self::l1), [`l2`](Self::l2) | none; at least one is needed |
+/// | [`jitter`](Self::jitter) | 5 % |
+/// | [`max_fill`](Self::max_fill) | 60 s |
+/// | [`max_tags`](Self::max_tags) | 100,000 |
+/// | [`max_backlog`](Self::max_backlog) | 10,000 |
+#[derive(Debug)]
+#[must_use]
+pub struct StoreBuilder {
+    l1: Option<L1>,
+    l2: Option<Arc<dyn Remote>>,
+    jitter: u8,
+    max_fill: Duration,
+    max_tags: usize,
+    max_backlog: usize,
+}
+
+impl Default for StoreBuilder {
+    fn default() -> Self {
+        Self {
+            l1: None,
+            l2: None,
+            jitter: 5,
+            max_fill: Duration::from_secs(60),
+            max_tags: 100_000,
+            max_backlog: 10_000,
+        }
+    }
+}
+
+impl StoreBuilder {
+    /// A first tier, in this process.
+    pub fn l1(mut self, l1: L1) -> Self {
+        self.l1 = Some(l1);
+        self
+    }
+
+    /// A second tier, shared with other processes, such as `Redis` (feature `redis`).
+    pub fn l2(mut self, l2: impl Remote) -> Self {
+        self.l2 = Some(Arc::new(l2));
+        self
+    }
+
+    /// The share of its fresh time, in percent (at most 100), by which the life of a typed value
+    /// is shortened at random, unless its [`Ttl`](crate::Ttl) says otherwise.
+    pub fn jitter(mut self, percent: u8) -> Self {
+        self.jitter = percent.min(100);
+        self
+    }
+
+    /// The longest a fill may take and still be stored in the second tier; removals are remembered
+    /// there for twice as long. A slower one is stored in the first tier only.
+    pub fn max_fill(mut self, longest: Duration) -> Self {
+        self.max_fill = longest;
+        self
+    }
+
+    /// How many tags are remembered that no entry of the first tier carries.
+    pub fn max_tags(mut self, tags: usize) -> Self {
+        self.max_tags = tags;
+        self
+    }
+
+    /// How many invalidations are kept while the second tier is out of reach; past that, all of
+    /// them become one invalidation of everything.
+    pub fn max_backlog(mut self, invalidations: usize) -> Self {
+        self.max_backlog = invalidations;
+        self
+    }
+
+    /// The store. With a second tier, this must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], with what to change, if the settings can't work together.
+    pub fn build(self) -> Result<Store, Error> {
+        if self.l1.is_none() && self.l2.is_none() {
+            let text = "a store needs a tier: call `.l1(L1::bytes(…))`, `.l2(…)` or both";
+            return Err(Error::Config(text.into()));
+        }
+        if self.max_fill.is_zero() {
+            return Err(Error::Config("max_fill is zero: no fill could ever be stored".into()));
+        }
+        if self.l2.is_some() && tokio::runtime::Handle::try_current().is_err() {
+            let text = "a store with a second tier must be built inside a Tokio runtime";
+            return Err(Error::Config(text.into()));
+        }
+        let clock = Clock::system();
+        let inner = Arc::new(Inner {
+            l1: self.l1.map(|config| Memory::new(config, clock)).transpose()?,
+            remote: self.l2,
+            tags: TagTable::new(self.max_tags),
+            fences: Arc::new(Fences::default()),
+            backlog: Backlog::new(self.max_backlog),
+            draining: AtomicBool::new(false),
+            counters: Counters::default(),
+            clock,
+            id: fastrand::u64(..),
+            flights: FlightsByName::default(),
+            jitter: self.jitter,
+            max_fill: self.max_fill,
+        });
+        if let Some(remote) = &inner.remote {
+            remote.listen(Arc::new(Coherence::new(&inner)));
+        }
+        Ok(Store::new(inner))
+    }
+}

@@ -1,0 +1,104 @@
+//! Tag names, and the two strengths of an invalidation.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The longest tag, in bytes.
+pub const MAX_TAG_LEN: usize = 256;
+
+/// The most tags an entry may carry.
+pub const MAX_TAGS: usize = 64;
+
+/// A name under which entries are invalidated together.
+///
+/// ```
+/// use tower_keep_store::Tag;
+///
+/// assert!(Tag::new("product:42").is_ok());
+/// assert!(Tag::new("").is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// Checks `name`: 1 to [`MAX_TAG_LEN`] bytes, no control characters, and not beginning with
+    /// `*`, which the store keeps for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tag`], with the rule that `name` breaks.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name.as_ref();
+        let broken = if name.is_empty() {
+            "it is empty"
+        } else if name.len() > MAX_TAG_LEN {
+            "it is longer than 256 bytes"
+        } else if name.starts_with('*') {
+            "names that begin with `*` are the store's own"
+        } else if name.chars().any(char::is_control) {
+            "it contains a control character"
+        } else {
+            return Ok(Self(Arc::from(name)));
+        };
+        Err(Error::Tag(name.chars().take(64).collect(), broken))
+    }
+
+    /// The tag that every entry of a store carries.
+    pub(crate) fn everything() -> Self {
+        Self(Arc::from("*"))
+    }
+
+    /// The tag that every entry of one space carries.
+    pub(crate) fn space(name: &str) -> Self {
+        Self(Arc::from(format!("*{name}")))
+    }
+
+    /// A tag that came from the second tier: its names include the store's own.
+    pub(crate) fn received(name: &str) -> Option<Self> {
+        match name.strip_prefix('*') {
+            Some(space) if space.len() < MAX_TAG_LEN => Some(Self(Arc::from(name))),
+            Some(_) => None,
+            None => Self::new(name).ok(),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How strong an invalidation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Strength {
+    /// What it covers is never served again.
+    Hard,
+    /// What it covers is stale from now on: it may still be served while it is refreshed, or when
+    /// the origin fails, within the windows it was stored with.
+    Soft,
+}
+
+/// How far an invalidation got before its call returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is in force on this node, in the second tier, and has been announced to every node
+    /// connected to it.
+    Everywhere,
+    /// The second tier is out of reach. It is in force on this node, and is kept and replayed as
+    /// soon as the second tier is back.
+    ThisNode,
+}

@@ -1,0 +1,261 @@
+//! Typed values: `get_or_try_set` and its relatives.
+
+mod fill;
+mod landing;
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+pub use self::fill::Fill;
+use self::landing::{Filler, Landing};
+use crate::error::{BoxError, Error, FillError};
+use crate::flight::{Flights, Follow, Join};
+use crate::key::{KeyBuf, ToKey};
+use crate::slot::Hit;
+use crate::space::Space;
+use crate::tag::{Reach, Strength, Tag};
+use crate::ttl::{State, Ttl};
+
+/// The longest that a fill may take, unless set: 30 s.
+const HARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The values of one kind, by key. Cheap to clone.
+///
+/// Concurrent callers that miss the same key share one fill. It runs in a task of its own:
+/// cancelling a caller, the first one included, cancels nothing.
+pub struct Typed<K: ?Sized, V> {
+    space: Space<V>,
+    flights: Flights<Landing<V>>,
+    soft_timeout: Option<Duration>,
+    hard_timeout: Duration,
+    key: PhantomData<fn(&K)>,
+}
+
+impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
+    pub(crate) fn new(space: Space<V>) -> Self {
+        let flights = space.flights();
+        Self { space, flights, soft_timeout: None, hard_timeout: HARD_TIMEOUT, key: PhantomData }
+    }
+
+    /// Where a stale value may be served if the fill fails, serve it after `timeout`, too; the fill
+    /// goes on in the background. Default: wait for the fill.
+    #[must_use]
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = Some(timeout);
+        self
+    }
+
+    /// Ends a fill that takes longer: those who wait get the stale value if there is one, else
+    /// [`FillError::TimedOut`]. Default: 30 s.
+    #[must_use]
+    pub fn hard_timeout(mut self, timeout: Duration) -> Self {
+        self.hard_timeout = timeout;
+        self
+    }
+
+    fn key(&self, key: &K) -> KeyBuf {
+        let mut buf = self.space.key_buf();
+        key.write_key(&mut buf);
+        buf
+    }
+
+    /// The value at `key`, from either tier, if it is fresh, or stale but allowed to be served.
+    pub async fn get(&self, key: &K) -> Option<Arc<V>> {
+        let buf = self.key(key);
+        let key = self.space.key(&buf);
+        let hit = match self.space.peek(key) {
+            Some(hit) => Some(hit),
+            None => self.space.fetch(&self.space.begin(&[key]), key).await.0,
+        };
+        hit.filter(|hit| matches!(hit.state(), State::Fresh | State::Stale)).map(Hit::into_value)
+    }
+
+    /// The values at `keys`, in their order. What the first tier lacks is asked of the second in
+    /// one go.
+    pub async fn get_many<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> Vec<Option<Arc<V>>>
+    where
+        K: 'a,
+    {
+        join_all(keys.into_iter().map(|key| self.get(key))).await
+    }
+
+    /// Whether [`get`](Self::get) would return a value.
+    pub async fn contains(&self, key: &K) -> bool {
+        self.get(key).await.is_some()
+    }
+
+    /// Stores `value`, whatever was there, and tells the other nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tag`] if one of the tags can't be one; then nothing is stored.
+    pub async fn set(&self, key: &K, value: V, ttl: Ttl) -> Result<Reach, Error> {
+        let tags = ttl.checked_tags()?;
+        let buf = self.key(key);
+        let lifetime = self.space.store().inner().lifetime(&ttl);
+        Ok(self.space.set(self.space.key(&buf), Arc::new(value), lifetime, &tags).await)
+    }
+
+    /// Removes the value at `key`, on all nodes. A fill that is under way will not bring it back.
+    pub async fn remove(&self, key: &K) -> Reach {
+        let buf = self.key(key);
+        self.space.remove(self.space.key(&buf), Strength::Hard).await
+    }
+
+    /// Makes the value at `key` stale, on all nodes.
+    pub async fn expire(&self, key: &K) -> Reach {
+        let buf = self.key(key);
+        self.space.remove(self.space.key(&buf), Strength::Soft).await
+    }
+
+    /// Removes all values of this kind, on all nodes, at the cost of one.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub async fn clear(&self) -> Result<Reach, Error> {
+        self.space.clear(Strength::Hard).await
+    }
+
+    /// The value at `key`; if there is none, the one that `fill` returns, which is stored.
+    ///
+    /// - A fresh value is returned at once.
+    /// - A stale one within its `stale_while_revalidate` is returned at once, and refreshed behind
+    ///   the caller's back.
+    /// - Otherwise one caller's `fill` runs, for all who ask meanwhile. If it fails or takes too
+    ///   long, a value within its `stale_if_error` is returned.
+    ///
+    /// `fill` returns a value, or a [`Fill`] that says more. It runs in a task, therefore
+    /// `'static`: let it own a clone of what it needs.
+    ///
+    /// # Errors
+    ///
+    /// [`FillError`], the same for all who waited, when there is no value to return.
+    pub async fn get_or_try_set<F, Fut, R, E>(
+        &self,
+        key: &K,
+        ttl: Ttl,
+        fill: F,
+    ) -> Result<Arc<V>, FillError>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Fill<V>> + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        self.get_or_try_refresh(key, ttl, move |_| fill()).await
+    }
+
+    /// As [`get_or_try_set`](Self::get_or_try_set), for fills that make use of the earlier value:
+    /// `fill` gets the one that is no longer fresh, if there is one, and may answer
+    /// [`Fill::not_modified`].
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_try_set`](Self::get_or_try_set).
+    pub async fn get_or_try_refresh<F, Fut, R, E>(
+        &self,
+        key: &K,
+        ttl: Ttl,
+        fill: F,
+    ) -> Result<Arc<V>, FillError>
+    where
+        F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Fill<V>> + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let buf = self.key(key);
+        let key = self.space.key(&buf);
+        let stale = match self.space.peek(key) {
+            Some(hit) if hit.state() == State::Fresh => return Ok(hit.into_value()),
+            stale => stale,
+        };
+        let inner = self.space.store().inner();
+        let mut filler = Some(Filler { ttl, fill, timeout: self.hard_timeout });
+        let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
+        loop {
+            let as_of = inner.tags.now();
+            let mut follow = match self.flights.join(key, || self.space.begin(&[key])) {
+                Join::Lead(lead, follow) => match filler.take() {
+                    Some(filler) => {
+                        tokio::spawn(filler.run(self.space.clone(), lead, stale.clone()));
+                        follow
+                    }
+                    // This caller's own fill ran, and its task died with the runtime.
+                    None => return Err(FillError::Panicked),
+                },
+                Join::Follow(follow) => {
+                    inner.counters.coalesced.add();
+                    follow
+                }
+            };
+            if let (true, Some(hit)) = (served_meanwhile, &stale) {
+                inner.counters.stale_served.add();
+                return Ok(hit.clone().into_value());
+            }
+            match self.landed(&mut follow, stale.as_ref()).await {
+                Some(landing) if !landing.is_current(inner, as_of) => follow.reject(),
+                Some(landing) => return self.or_stale(landing.outcome, stale),
+                None if filler.is_none() => return self.or_stale(Err(FillError::Panicked), stale),
+                None => {}
+            }
+        }
+    }
+
+    /// What the flight lands, or the soft timeout's word for it.
+    async fn landed(
+        &self,
+        follow: &mut Follow<Landing<V>>,
+        stale: Option<&Hit<V>>,
+    ) -> Option<Landing<V>> {
+        match self.soft_timeout {
+            Some(soft) if stale.is_some() => match timeout(soft, follow.landed()).await {
+                Ok(landing) => landing,
+                Err(_) => Some(Landing::failed(FillError::TimedOut)),
+            },
+            _ => follow.landed().await,
+        }
+    }
+
+    /// The outcome; or the stale value, if the fill failed and it may still be served.
+    fn or_stale(
+        &self,
+        outcome: Result<Arc<V>, FillError>,
+        stale: Option<Hit<V>>,
+    ) -> Result<Arc<V>, FillError> {
+        outcome.or_else(|error| match stale {
+            Some(hit) if hit.state_at(self.space.store().now()) != State::Gone => {
+                self.space.store().inner().counters.stale_served.add();
+                Ok(hit.into_value())
+            }
+            _ => Err(error),
+        })
+    }
+}
+
+impl<K: ?Sized, V> Clone for Typed<K, V> {
+    fn clone(&self) -> Self {
+        Self { space: self.space.clone(), flights: self.flights.clone(), key: PhantomData, ..*self }
+    }
+}
+
+impl<K: ?Sized, V> fmt::Debug for Typed<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed")
+            .field("space", &self.space)
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tags a fill ends with; those of its [`Ttl`], checked, or why they can't be used.
+fn tags_of(ttl: &Ttl) -> Result<Vec<Tag>, FillError> {
+    ttl.checked_tags().map_err(|error| FillError::Failed(Arc::new(error)))
+}

@@ -1,0 +1,157 @@
+//! The task that fills, and what it tells those who wait.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use super::fill::{Fill, Verdict};
+use super::tags_of;
+use crate::error::{BoxError, FillError};
+use crate::flight::Lead;
+use crate::slot::Hit;
+use crate::space::Space;
+use crate::store::Inner;
+use crate::tag::Tag;
+use crate::ttl::{State, Ttl};
+
+/// What a flight ends in.
+pub(super) struct Landing<V> {
+    pub(super) outcome: Result<Arc<V>, FillError>,
+    proof: Proof<V>,
+}
+
+/// How one who waits can tell that the outcome isn't older than an invalidation it knows of.
+enum Proof<V> {
+    /// The value was fetched as of this epoch, and carries these tags.
+    Filled { as_of: u64, tags: Arc<[Tag]> },
+    /// The value is that of an entry.
+    Stored(Hit<V>),
+    /// There is no value.
+    Nothing,
+}
+
+impl<V> Clone for Landing<V> {
+    fn clone(&self) -> Self {
+        let proof = match &self.proof {
+            Proof::Filled { as_of, tags } => {
+                Proof::Filled { as_of: *as_of, tags: Arc::clone(tags) }
+            }
+            Proof::Stored(hit) => Proof::Stored(hit.clone()),
+            Proof::Nothing => Proof::Nothing,
+        };
+        Self { outcome: self.outcome.clone(), proof }
+    }
+}
+
+impl<V> Landing<V> {
+    pub(super) fn failed(error: FillError) -> Self {
+        Self { outcome: Err(error), proof: Proof::Nothing }
+    }
+
+    fn stored(hit: Hit<V>) -> Self {
+        Self { outcome: Ok(hit.clone().into_value()), proof: Proof::Stored(hit) }
+    }
+
+    /// Whether one who began to wait at `since` may have it. An invalidation between the beginning
+    /// of the fill and that moment says no; a later one ran beside the read, and either order is
+    /// right.
+    pub(super) fn is_current(&self, inner: &Inner, since: u64) -> bool {
+        match &self.proof {
+            Proof::Filled { as_of, tags } => tags.iter().all(|tag| {
+                let touched = inner.tags.epochs(tag).touched;
+                touched <= *as_of || touched > since
+            }),
+            Proof::Stored(hit) => hit.state_at(inner.clock.now()) != State::Gone,
+            Proof::Nothing => true,
+        }
+    }
+}
+
+/// A caller's fill, and how its outcome is to be kept.
+pub(super) struct Filler<F> {
+    pub(super) ttl: Ttl,
+    pub(super) fill: F,
+    pub(super) timeout: Duration,
+}
+
+impl<F> Filler<F> {
+    pub(super) async fn run<V, Fut, R, E>(
+        self,
+        space: Space<V>,
+        lead: Lead<Landing<V>>,
+        stale: Option<Hit<V>>,
+    ) where
+        V: Send + Sync + 'static,
+        F: FnOnce(Option<Arc<V>>) -> Fut,
+        Fut: Future<Output = Result<R, E>>,
+        R: Into<Fill<V>>,
+        E: Into<BoxError>,
+    {
+        let counters = &space.store().inner().counters;
+        // Another flight may have landed between this one's look and its start.
+        if let Some(hit) = space.peek(lead.key()).filter(|hit| hit.state() == State::Fresh) {
+            return lead.land(Landing::stored(hit));
+        }
+        let (found, seen) = space.fetch(lead.ticket(), lead.key()).await;
+        let stale = match found {
+            Some(hit) if hit.state() == State::Fresh => return lead.land(Landing::stored(hit)),
+            Some(hit) => {
+                if hit.state() == State::Stale {
+                    // Nobody needs to wait for the refresh.
+                    counters.stale_served.add();
+                    lead.land(Landing::stored(hit.clone()));
+                }
+                Some(hit)
+            }
+            None => stale,
+        };
+        counters.fills.add();
+        let earlier = stale.clone().map(Hit::into_value);
+        // The closure may panic, too, before there is a future.
+        let fill = AssertUnwindSafe(async { (self.fill)(earlier).await }).catch_unwind();
+        let filled = match timeout(self.timeout, fill).await {
+            Ok(Ok(Ok(filled))) => Ok(filled.into()),
+            Ok(Ok(Err(error))) => Err(FillError::Failed(error.into().into())),
+            Ok(Err(_)) => Err(FillError::Panicked),
+            Err(_) => Err(FillError::TimedOut),
+        };
+        let decided = filled.and_then(|filled| {
+            let ttl = filled.ttl.unwrap_or(self.ttl);
+            let tags = tags_of(&ttl)?;
+            let (value, keep) = match filled.verdict {
+                Verdict::Keep(value) => (Arc::new(value), true),
+                Verdict::Pass(value) => (Arc::new(value), false),
+                Verdict::NotModified => (
+                    stale
+                        .as_ref()
+                        .map(|hit| hit.clone().into_value())
+                        .ok_or(FillError::NothingToKeep)?,
+                    true,
+                ),
+            };
+            Ok((value, keep.then_some(ttl), tags))
+        });
+        match decided {
+            Ok((value, ttl, tags)) => {
+                let as_of = lead.ticket().as_of();
+                let proof = Proof::Filled { as_of, tags: space.all_tags(&tags).into() };
+                lead.land(Landing { outcome: Ok(Arc::clone(&value)), proof });
+                if let Some(ttl) = ttl {
+                    let lifetime = space.store().inner().lifetime(&ttl);
+                    space.commit(lead.ticket(), lead.key(), value, lifetime, &tags, seen).await;
+                }
+            }
+            Err(error) => {
+                counters.failed_fills.add();
+                // One who waits falls back on what it knows; one who came from the second tier's
+                // stale value has it here.
+                let fallback = stale.filter(|hit| hit.state_at(space.store().now()) != State::Gone);
+                lead.land(fallback.map_or_else(|| Landing::failed(error), Landing::stored));
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Two tiers on a real Redis, which the tests start, damage, kill and restart.
+#![cfg(feature = "redis")]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tower_keep_store::{L1, Reach, Redis, Store, Ttl, Typed};
+use tower_keep_testing::{RedisServer, Reply};
+
+/// One process among several: a store of its own on the same Redis.
+async fn node(server: &RedisServer) -> Store {
+    let store = Store::builder()
+        .l1(L1::bytes(16 << 20))
+        .l2(Redis::connect(&server.url()).await.unwrap())
+        .build()
+        .unwrap();
+    until("the node is in step", async || store.is_synced()).await;
+    store
+}
+
+fn numbers(store: &Store) -> Typed<u64, u32> {
+    store.typed("number")
+}
+
+async fn until(what: &str, done: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn fill(numbers: &Typed<u64, u32>, key: u64, value: u32) -> u32 {
+    let ttl = Ttl::secs(600).tags(["t", "u"]);
+    *numbers
+        .get_or_try_set(&key, ttl, move || async move { Ok::<_, io::Error>(value) })
+        .await
+        .unwrap()
+}
+
+/// Waits until the second tier holds `key`: it is written after the callers have their answer.
+async fn written(server: &RedisServer, key: &str) {
+    until("the value is in Redis", async || {
+        let found = server.command(&[b"STRLEN", key.as_bytes()]).await;
+        matches!(found, Reply::Int(len) if len > 20)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_one_node_stored_another_reads() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    assert_eq!(fill(&numbers(&a), 1, 10).await, 10);
+    written(&server, "tk:1:number:1").await;
+    assert_eq!(fill(&numbers(&b), 1, 99).await, 10, "from the second tier, not the origin");
+    assert_eq!((b.stats().l2_hits, b.stats().fills), (1, 0));
+    assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
+    assert_eq!(b.stats().l2_hits, 1, "the first tier has it now");
+}
+
+#[tokio::test]
+async fn a_store_works_on_the_second_tier_alone() {
+    let server = RedisServer::start().await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let store = Store::builder().l2(redis).build().unwrap();
+    until("it is in step", async || store.is_synced()).await;
+    let numbers = numbers(&store);
+    assert_eq!(fill(&numbers, 1, 10).await, 10);
+    written(&server, "tk:1:number:1").await;
+    assert_eq!(fill(&numbers, 1, 20).await, 10);
+    assert_eq!(store.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
+    assert_eq!(fill(&numbers, 1, 20).await, 20);
+}
+
+#[tokio::test]
+async fn invalidations_reach_the_other_nodes_first_tier() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let (on_a, on_b) = (numbers(&a), numbers(&b));
+    for (way, key) in [("tag", 1), ("key", 2), ("space", 3), ("clear", 4)] {
+        fill(&on_a, key, 5).await;
+        written(&server, &format!("tk:1:number:{key}")).await;
+        assert_eq!(fill(&on_b, key, 1000).await, 5, "{way}: b has a's value");
+        let reach = match way {
+            "tag" => a.invalidate_tag("t").await.unwrap(),
+            "key" => on_a.remove(&key).await,
+            "space" => on_a.clear().await.unwrap(),
+            _ => a.clear().await,
+        };
+        assert_eq!(reach, Reach::Everywhere);
+        assert!(on_a.get(&key).await.is_none(), "{way}: at once on the calling node");
+        until(way, async || on_b.get(&key).await.is_none()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_replaces_what_the_other_nodes_hold() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let (on_a, on_b) = (numbers(&a), numbers(&b));
+    fill(&on_b, 1, 1).await;
+    written(&server, "tk:1:number:1").await;
+    assert_eq!(on_a.set(&1, 2, Ttl::secs(60)).await.unwrap(), Reach::Everywhere);
+    until("b reads the new value", async || on_b.get(&1).await.as_deref() == Some(&2)).await;
+}
+
+#[tokio::test]
+async fn soft_invalidations_travel_too() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let (on_a, on_b) = (numbers(&a), numbers(&b));
+    fill(&on_a, 1, 1).await;
+    written(&server, "tk:1:number:1").await;
+    fill(&on_b, 1, 99).await;
+    a.expire_tag("t").await.unwrap();
+    until("b refreshes", async || fill(&on_b, 1, 2).await == 2).await;
+    on_a.expire(&1).await;
+    until("b refreshes again", async || fill(&on_b, 1, 3).await == 3).await;
+}
+
+#[tokio::test]
+async fn a_fill_overtaken_by_another_nodes_invalidation_is_not_stored_anywhere() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    for way in ["tag", "key"] {
+        let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow = tokio::spawn({
+            let (numbers, started, go) = (numbers(&b), Arc::clone(&started), Arc::clone(&go));
+            async move {
+                let fill = move || async move {
+                    started.notify_one();
+                    go.notified().await;
+                    Ok::<_, io::Error>(1)
+                };
+                *numbers.get_or_try_set(&1, Ttl::secs(60).tags(["t"]), fill).await.unwrap()
+            }
+        });
+        started.notified().await;
+        match way {
+            "tag" => a.invalidate_tag("t").await.unwrap(),
+            _ => numbers(&a).remove(&1).await,
+        };
+        go.notify_one();
+        slow.await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        assert!(numbers(&b).get(&1).await.is_none(), "{way}: not on the node that filled");
+        assert!(numbers(&a).get(&1).await.is_none(), "{way}: nor in the second tier");
+    }
+    assert_eq!(b.stats().overtaken, 2);
+}
+
+#[tokio::test]
+async fn damaged_foreign_and_older_frames_are_misses() {
+    let server = RedisServer::start().await;
+    let writer = node(&server).await;
+    fill(&numbers(&writer), 1, 1).await;
+    written(&server, "tk:1:number:1").await;
+    let Reply::Bytes(good) = server.command(&[b"GET", b"tk:1:number:1"]).await else {
+        panic!("no frame")
+    };
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0xff;
+        bytes
+    };
+    let mut longer = good.clone();
+    longer.extend_from_slice(b"more");
+    let damaged = [
+        ("truncated", good[..good.len() / 2].to_vec()),
+        ("only a header", good[..20].to_vec()),
+        ("longer", longer),
+        ("another version", flipped(2)),
+        ("another codec", flipped(3)),
+        ("a wrong length", flipped(12)),
+        ("a flipped bit", flipped(good.len() - 1)),
+        ("somebody else's text", b"{\"hello\": 1}".to_vec()),
+    ];
+    for (what, bytes) in damaged {
+        server.command(&[b"SET", b"tk:1:number:1", &bytes]).await;
+        let reader = node(&server).await;
+        assert_eq!(fill(&numbers(&reader), 1, 5).await, 5, "{what}");
+        assert_eq!(reader.stats().bad_frames, 1, "{what}");
+        server.command(&[b"DEL", b"tk:1:number:1"]).await;
+    }
+    server.command(&[b"LPUSH", b"tk:1:number:1", b"a list"]).await;
+    let reader = node(&server).await;
+    assert_eq!(fill(&numbers(&reader), 1, 5).await, 5, "not even a string");
+    assert_eq!(reader.stats().bad_frames, 1);
+}
+
+#[tokio::test]
+async fn evicted_tags_and_a_flushed_server_cost_misses_and_bring_nothing_back() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    fill(&numbers(&a), 1, 1).await;
+    written(&server, "tk:1:number:1").await;
+    server.command(&[b"DEL", b"{tk}:t:t"]).await;
+    assert_eq!(fill(&numbers(&b), 1, 2).await, 2, "without its tag, the old entry is not valid");
+    a.invalidate_tag("t").await.unwrap();
+    server.command(&[b"FLUSHALL"]).await;
+    until("a fill is stored again", async || {
+        fill(&numbers(&a), 2, 1).await;
+        numbers(&a).get(&2).await.is_some()
+    })
+    .await;
+    assert!(numbers(&a).get(&1).await.is_none());
+}
+
+#[tokio::test]
+async fn every_request_is_answered_while_redis_is_down_and_it_is_used_again_after() {
+    let mut server = RedisServer::start().await;
+    let store = node(&server).await;
+    let numbers = numbers(&store);
+    let served = Arc::new(AtomicU32::new(0));
+    let slowest = Arc::new(AtomicU32::new(0));
+    let traffic = tokio::spawn({
+        let (numbers, served, slowest) =
+            (numbers.clone(), Arc::clone(&served), Arc::clone(&slowest));
+        async move {
+            for key in 0.. {
+                let start = Instant::now();
+                assert_eq!(fill(&numbers, key, 7).await, 7);
+                slowest.fetch_max(u32::try_from(start.elapsed().as_millis()).unwrap(), SeqCst);
+                served.fetch_add(1, SeqCst);
+                sleep(Duration::from_micros(200)).await;
+            }
+        }
+    });
+    let more = async |n: u32| {
+        let target = served.load(SeqCst) + n;
+        until("traffic goes on", async || served.load(SeqCst) >= target).await;
+    };
+    more(50).await;
+    server.kill();
+    more(500).await;
+    assert!(!store.is_synced());
+    assert_eq!(store.invalidate_tag("u").await.unwrap(), Reach::ThisNode);
+    server.restart().await;
+    until("it is in step again", async || store.is_synced()).await;
+    let before = store.stats();
+    more(50).await;
+    let after = store.stats();
+    assert_eq!(before.l2_skipped, after.l2_skipped, "nothing leaves the second tier out");
+    assert!(after.l2_misses > before.l2_misses);
+    traffic.abort();
+    // The soft deadline is 100 ms; a loaded machine gets some more.
+    assert!(slowest.load(SeqCst) < 1000, "the slowest took {slowest:?} ms");
+}
+
+#[tokio::test]
+async fn an_invalidation_made_during_an_outage_holds_here_at_once_and_elsewhere_after_it() {
+    let server = RedisServer::start().await;
+    let a = node(&server).await;
+    fill(&numbers(&a), 1, 1).await;
+    numbers(&a).set(&2, 1, Ttl::secs(600)).await.unwrap();
+    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:1:number:2").await;
+    // Stopped, not killed: what it holds survives.
+    server.pause();
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
+    assert_eq!(numbers(&a).remove(&2).await, Reach::ThisNode);
+    for key in [1, 2] {
+        let read = timeout(Duration::from_secs(5), numbers(&a).get(&key)).await;
+        assert_eq!(read.expect("within the deadline"), None);
+    }
+    server.resume();
+    until("the debts are paid", async || a.is_synced()).await;
+    let b = node(&server).await;
+    for key in [1, 2] {
+        assert_eq!(
+            numbers(&b).get(&key).await,
+            None,
+            "a new node doesn't see what was invalidated"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let refused =
+        Redis::builder(&server.url()).connect_timeout(Duration::from_millis(300)).connect().await;
+    assert!(refused.is_err(), "connect waits, and says so");
+    let redis = Redis::builder(&server.url()).connect_lazy().unwrap();
+    let store = Store::builder().l1(L1::bytes(1 << 20)).l2(redis).build().unwrap();
+    assert_eq!(fill(&numbers(&store), 1, 1).await, 1);
+    server.restart().await;
+    until("it is in step", async || store.is_synced()).await;
+    fill(&numbers(&store), 2, 1).await;
+    written(&server, "tk:1:number:2").await;
+    // What was tagged on assumptions is a miss now, and is kept again from then on.
+    fill(&numbers(&store), 1, 5).await;
+    assert_eq!(fill(&numbers(&store), 1, 6).await, 5);
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_address_or_prefix_is_refused() {
+    let message = |redis: Result<Redis, tower_keep_store::Error>| redis.unwrap_err().to_string();
+    assert!(message(Redis::builder("not a url").connect_lazy()).contains("address"));
+    let braces = Redis::builder("redis://127.0.0.1:1").prefix("{x}").connect_lazy();
+    assert!(message(braces).contains("braces"));
+}

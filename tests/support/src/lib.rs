@@ -1,0 +1,32 @@
+//! What the tests of the workspace share.
+//!
+//! [`RedisServer`] is a Redis or Valkey process that belongs to one test: it can be killed,
+//! restarted on its port, and frozen, and nothing of it is left when it is dropped.
+//! A test that needs a server starts one; it never skips, and never uses a server it finds.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use tower_keep_testing::{RedisServer, Reply};
+//!
+//! let mut server = RedisServer::start().await;
+//! server.command(&[b"SET", b"key", b"value"]).await;
+//! server.kill();
+//! server.restart().await;
+//! assert_eq!(server.command(&[b"GET", b"key"]).await, Reply::Nil);
+//! # }
+//! ```
+//!
+//! Unix only, since a test stops and kills its server with signals.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "only tests call this crate, and a test reports its trouble by panicking"
+)]
+
+mod redis;
+mod resp;
+
+pub use redis::RedisServer;
+pub use resp::Reply;
