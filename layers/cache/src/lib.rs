@@ -1,1 +1,92 @@
+//! HTTP caching (RFC 9111) as a Tower layer, over the [tiered store](tower_keep_store).
+//!
+//! [`CacheLayer`] wraps any `Service<Request<_>, Response = Response<_>>`: axum, hyper, tonic.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::convert::Infallible;
+//! use std::time::Duration;
+//!
+//! use http::{Request, Response};
+//! use http_body_util::{Empty, Full};
+//! use bytes::Bytes;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_keep_cache::{CacheControl, CacheLayer, CacheTags};
+//! use tower_keep_store::{L1, Store};
+//!
+//! let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+//! let service = ServiceBuilder::new().layer(CacheLayer::builder(keep.clone()).build()?).service(service_fn(
+//!     |_: Request<Empty<Bytes>>| async {
+//!         let mut response = Response::new(Full::<Bytes>::from("hello"));
+//!         let policy = CacheControl::public().max_age(Duration::from_secs(60));
+//!         response.headers_mut().insert("cache-control", policy.to_header_value());
+//!         response.extensions_mut().insert(CacheTags::from(["greetings"]));
+//!         Ok::<_, Infallible>(response)
+//!     },
+//! ));
+//!
+//! let get = || Request::get("http://example.com/").body(Empty::new()).unwrap();
+//! let first = service.clone().oneshot(get()).await?;
+//! assert_eq!(first.headers()["cache-status"], "tower-keep; fwd=uri-miss; fwd-status=200; stored");
+//! # http_body_util::BodyExt::collect(first.into_body()).await.unwrap();
+//! # tokio::task::yield_now().await;
+//! let second = service.clone().oneshot(get()).await?;
+//! assert!(second.headers()["cache-status"].to_str()?.starts_with("tower-keep; hit; ttl="));
+//! keep.invalidate_tag("greetings").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to put it
+//!
+//! Around the whole router (`ServiceBuilder::new().layer(cache).service(router)`), so that a hit
+//! skips routing; inside of what must see every request (access logs, metrics, rate limits), and
+//! of authentication, if what is behind it is not for everybody.
+//!
+//! # What is stored, and for whom
+//!
+//! By default only responses to GET that say how long they are fresh. In a shared cache, never one
+//! that is `private` or sets a cookie; and one to a request that had `Authorization` or `Cookie`
+//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, a
+//! `Range`, an `Upgrade` or a precondition passes through.
+//!
+//! # What a response says about it
+//!
+//! `Cache-Status` (RFC 9211) is on every response: `hit` with the seconds left, or `fwd` with the
+//! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
+//! where something kept it from being stored.
 
+mod body;
+mod budget;
+mod cache_control;
+mod cache_status;
+mod commit;
+mod conditional;
+mod core;
+mod error;
+mod field;
+mod fill;
+mod future;
+mod judge;
+mod key;
+mod landing;
+mod layer;
+mod miss;
+mod policy;
+mod pump;
+mod respond;
+mod service;
+mod shared;
+mod stored;
+mod tags;
+mod vary;
+
+pub use body::CacheBody;
+pub use cache_control::CacheControl;
+pub use error::ConfigError;
+pub use future::CacheFuture;
+pub use layer::{CacheLayer, CacheLayerBuilder};
+pub use policy::{CacheKind, Heuristic, SetCookie};
+pub use service::Cache;
+pub use tags::CacheTags;

@@ -1,15 +1,34 @@
-//! The first tier: decoded values in this process, in moka.
+//! The first tier: decoded values in this process.
+//!
+//! moka is the judge: it weighs, admits and evicts (TinyLFU), and expires. But a lookup in it takes
+//! several times as long as all the rest of a hit, mostly for its bookkeeping. So a lock-free index
+//! beside it holds the same entries and answers the lookups, and moka is told of a sample of them,
+//! which is what its frequency sketch makes of all of them anyway.
+//!
+//! An entry is in the index before it is in moka, and whatever takes it out of moka (eviction,
+//! refusal, expiry, replacement) takes it out of the index: that holds no more than moka does. A
+//! removal leaves the index first, so that nothing removed is found.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::sync::Cache;
+use papaya::HashMap;
+use seize::Collector;
 
 use crate::error::Error;
 use crate::key::{Key, KeyRef, Prehashed};
 use crate::slot::Slot;
 use crate::time::Clock;
+
+/// One lookup in so many is reported to moka.
+const SAMPLE: u32 = 16;
+
+/// How many entries that were taken out of the index may wait, for each thread, for their memory to
+/// be freed. The default would be 32 or more, which is a lot of large bodies.
+const RETIRED: usize = 4;
 
 /// moka refuses longer lives than this.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -43,10 +62,13 @@ impl L1 {
     }
 }
 
+type Index = HashMap<Key, Arc<Slot>, Prehashed>;
+
 /// The running first tier.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    cache: Cache<Key, Arc<Slot>, Prehashed>,
+    judge: Cache<Key, Arc<Slot>, Prehashed>,
+    index: Arc<Index>,
     max_entry: u64,
 }
 
@@ -60,23 +82,37 @@ impl Memory {
             let text = "L1::max_entry is larger than the whole of L1; raise `bytes` or lower it";
             return Err(Error::Config(text.into()));
         }
-        let cache = Cache::builder()
+        let collector = Collector::new().batch_size(RETIRED);
+        let index =
+            Arc::new(HashMap::builder().hasher(Prehashed::default()).collector(collector).build());
+        let indexed = Arc::clone(&index);
+        let judge = Cache::builder()
             .max_capacity(config.bytes)
             .weigher(|_, slot: &Arc<Slot>| slot.weight)
             .expire_after(HardExpiry(clock))
+            .eviction_listener(move |key: Arc<Key>, slot, _| {
+                // Only this very entry: another may have taken its place.
+                let _ = indexed.pin().remove_if(&*key, |_, found| Arc::ptr_eq(found, &slot));
+            })
             .build_with_hasher(Prehashed::default());
-        Ok(Self { cache, max_entry })
+        Ok(Self { judge, index, max_entry })
     }
 
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
-        self.cache.get(&key)
+        let found = self.index.pin().get(&key).map(Arc::clone);
+        if is_sampled() {
+            self.judge.get(&key);
+        }
+        found
     }
 
     /// Keeps `slot`, unless it is larger than an entry may be: then nothing is kept at `key`.
     pub(crate) fn insert(&self, key: KeyRef<'_>, slot: Arc<Slot>) -> bool {
         let fits = u64::from(slot.weight) <= self.max_entry;
         if fits {
-            self.cache.insert(key.to_key(), slot);
+            let key = key.to_key();
+            self.index.pin().insert(key.clone(), Arc::clone(&slot));
+            self.judge.insert(key, slot);
         } else {
             self.remove(key);
         }
@@ -84,18 +120,31 @@ impl Memory {
     }
 
     pub(crate) fn remove(&self, key: KeyRef<'_>) {
-        self.cache.invalidate(&key);
+        self.index.pin().remove(&key);
+        self.judge.invalidate(&key);
     }
 
     pub(crate) fn clear(&self) {
-        self.cache.invalidate_all();
+        self.index.pin().clear();
+        self.judge.invalidate_all();
     }
 
-    /// Entries and their bytes, about: moka counts behind.
+    /// Entries, and about how many bytes they take: moka counts behind.
     pub(crate) fn size(&self) -> (u64, u64) {
-        self.cache.run_pending_tasks();
-        (self.cache.entry_count(), self.cache.weighted_size())
+        self.judge.run_pending_tasks();
+        (self.index.len() as u64, self.judge.weighted_size())
     }
+}
+
+fn is_sampled() -> bool {
+    thread_local! {
+        static LOOKUPS: Cell<u32> = const { Cell::new(0) };
+    }
+    LOOKUPS.with(|lookups| {
+        let count = lookups.get().wrapping_add(1);
+        lookups.set(count);
+        count % SAMPLE == 0
+    })
 }
 
 /// Lets moka reclaim entries at their hard expiry. Whether one may be served is never left to it:
@@ -121,5 +170,113 @@ impl Expiry<Key, Arc<Slot>> for HardExpiry {
         _: Option<Duration>,
     ) -> Option<Duration> {
         Some(self.left(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ttl::Ttl;
+    use proptest::prelude::*;
+
+    fn memory(bytes: u64, clock: Clock) -> Memory {
+        Memory::new(L1::bytes(bytes).max_entry(bytes), clock).unwrap()
+    }
+
+    fn slot(clock: Clock, number: u32, bytes: usize) -> Arc<Slot> {
+        let lifetime = Ttl::secs(60).lifetime(clock.now(), 0, 0.0);
+        Arc::new(Slot::new(Arc::new(number), lifetime, false, Box::default(), bytes))
+    }
+
+    /// What moka holds and what the index holds, once moka has caught up.
+    fn both(memory: &Memory) -> (u64, u64) {
+        memory.judge.run_pending_tasks();
+        (memory.judge.entry_count(), memory.index.len() as u64)
+    }
+
+    #[test]
+    fn what_moka_evicts_or_refuses_leaves_the_index() {
+        let clock = Clock::system();
+        let memory = memory(100_000, clock);
+        for i in 0..10_000u32 {
+            memory.insert(KeyRef::new(&i.to_be_bytes()), slot(clock, i, 744));
+        }
+        let (judged, indexed) = both(&memory);
+        assert_eq!(judged, indexed);
+        assert!(indexed <= 100, "{indexed} entries of 1,000 bytes in 100,000");
+        assert!(indexed > 50, "{indexed}");
+    }
+
+    #[test]
+    fn what_is_read_often_stays() {
+        let clock = Clock::system();
+        let memory = memory(100_000, clock);
+        let hot = KeyRef::new(b"hot");
+        memory.insert(hot, slot(clock, 0, 744));
+        for i in 0..5_000u32 {
+            memory.insert(KeyRef::new(&i.to_be_bytes()), slot(clock, i, 744));
+            for _ in 0..4 * SAMPLE {
+                assert!(memory.get(hot).is_some(), "after {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_threads_leave_both_in_step() {
+        let clock = Clock::system();
+        let memory = memory(50_000, clock);
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let memory = &memory;
+                scope.spawn(move || {
+                    for i in 0..3_000u32 {
+                        let key = (i % 64).to_be_bytes();
+                        match (i + thread) % 5 {
+                            0 => memory.remove(KeyRef::new(&key)),
+                            1 => drop(memory.get(KeyRef::new(&key))),
+                            _ => drop(memory.insert(KeyRef::new(&key), slot(clock, i, 744))),
+                        }
+                    }
+                });
+            }
+        });
+        let (judged, indexed) = both(&memory);
+        assert!(
+            indexed <= judged,
+            "the index holds nothing that moka doesn't: {indexed} and {judged}"
+        );
+        for i in 0..64u32 {
+            memory.remove(KeyRef::new(&i.to_be_bytes()));
+        }
+        assert_eq!(both(&memory), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn answers_as_a_map_would_when_nothing_is_evicted(steps: Vec<(u8, Option<u32>)>) {
+            let clock = Clock::system();
+            let memory = memory(100_000_000, clock);
+            let mut model = std::collections::HashMap::new();
+            for (key, number) in steps {
+                let bytes = [key];
+                let at = KeyRef::new(&bytes);
+                match number {
+                    Some(number) => {
+                        let slot = slot(clock, number, 1);
+                        memory.insert(at, Arc::clone(&slot));
+                        model.insert(key, slot);
+                    }
+                    None => {
+                        memory.remove(at);
+                        model.remove(&key);
+                    }
+                }
+                let found = memory.get(at);
+                prop_assert_eq!(found.is_some(), model.contains_key(&key));
+                if let (Some(found), Some(expected)) = (found, model.get(&key)) {
+                    prop_assert!(Arc::ptr_eq(&found, expected));
+                }
+            }
+        }
     }
 }

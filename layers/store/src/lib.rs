@@ -44,6 +44,7 @@ mod flight;
 mod frame;
 mod key;
 mod l1;
+mod proof;
 #[cfg(feature = "redis")]
 mod redis;
 pub mod remote;
@@ -66,10 +67,11 @@ pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};
 pub use key::{Key, KeyBuf, KeyRef, MAX_KEY_LEN, ToKey};
 pub use l1::L1;
+pub use proof::{Mark, Proof};
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
 pub use slot::Hit;
-pub use space::{Committed, Seen, Space};
+pub use space::{Seen, Space};
 pub use stats::Stats;
 pub use store::{Store, StoreBuilder};
 pub use tag::{MAX_TAG_LEN, MAX_TAGS, Reach, Strength, Tag};

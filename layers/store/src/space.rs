@@ -14,10 +14,12 @@ use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
+use crate::proof::{Mark, Proof};
 use crate::remote::{Put, Remote, Stored};
 use crate::slot::{Hit, Slot};
 use crate::store::{Inner, Store};
 use crate::tag::{Reach, Strength, Tag};
+use crate::time::Timestamp;
 use crate::ttl::Lifetime;
 
 /// The entries of one kind: one name, one codec, one type of value.
@@ -42,13 +44,11 @@ struct Shared<V> {
 #[derive(Clone, Debug, Default)]
 pub struct Seen(Option<Bytes>);
 
-/// What came of [`Space::commit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Committed {
-    /// It is stored.
-    Stored,
-    /// It is not: an invalidation overtook it, or its tags can't be used.
-    Refused,
+impl Seen {
+    /// Nothing: for a key that cannot have been used before.
+    pub fn nothing() -> Self {
+        Self(Some(Bytes::new()))
+    }
 }
 
 impl<V: Send + Sync + 'static> Space<V> {
@@ -84,10 +84,11 @@ impl<V: Send + Sync + 'static> Space<V> {
         KeyRef::new(buf.as_bytes())
     }
 
-    /// Looks into the first tier: no I/O, no lock of ours, no waiting.
-    pub fn peek(&self, key: KeyRef<'_>) -> Option<Hit<V>> {
+    /// Looks into the first tier, as of `now` by the [store's clock](Store::now): no I/O, no lock, no
+    /// waiting.
+    pub fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
         let slot = self.inner().l1.as_ref()?.get(key)?;
-        Hit::new(slot, self.inner().clock.now())
+        Hit::new(slot, now)
     }
 
     /// Begins a fill under `keys`. Removing one of them, until the ticket is dropped, keeps the
@@ -95,6 +96,22 @@ impl<V: Send + Sync + 'static> Space<V> {
     pub fn begin(&self, keys: &[KeyRef<'_>]) -> Ticket {
         let inner = self.inner();
         inner.fences.begin(keys, inner.tags.now(), inner.clock.now())
+    }
+
+    /// What a caller knows of now. Take one before joining a flight.
+    pub fn mark(&self) -> Mark {
+        Mark(self.inner().tags.now())
+    }
+
+    /// As of when a fill with `ticket` and `tags` gets what it gets.
+    pub fn proof(&self, ticket: &Ticket, tags: &[Tag]) -> Proof {
+        Proof { as_of: ticket.as_of(), tags: self.all_tags(tags).into() }
+    }
+
+    /// Whether what `proof` is about may be given to one who knew of everything up to `since`: no
+    /// invalidation lies between.
+    pub fn holds(&self, proof: &Proof, since: Mark) -> bool {
+        proof.holds(&self.inner().tags, since)
     }
 
     /// Looks into the second tier, and takes what is valid there into the first.
@@ -159,7 +176,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         Some(hit)
     }
 
-    /// Stores what a fill got, with `lifetime` and `tags`, unless an invalidation of its tags or a
+    /// Stores what a fill got, with `lifetime` and `tags`, and returns its entry; unless an invalidation of its tags or a
     /// removal of its keys has come since the fill began. `seen` is what [`fetch`](Self::fetch)
     /// said of this key; without it, only the first tier is written.
     ///
@@ -173,22 +190,23 @@ impl<V: Send + Sync + 'static> Space<V> {
         lifetime: Lifetime,
         tags: &[Tag],
         seen: Seen,
-    ) -> Committed {
+    ) -> Option<Hit<V>> {
         let inner = self.inner();
         let Some(entry) = self.stamped(ticket.as_of(), key, value, lifetime, tags).await else {
             inner.counters.overtaken.add();
-            return Committed::Refused;
+            return None;
         };
-        if ticket.redeem(|| inner.keep(key, Arc::clone(&entry.slot))).is_none() {
+        let slot = Arc::clone(&entry.slot);
+        if ticket.redeem(|| inner.keep(key, Arc::clone(&slot))).is_none() {
             inner.counters.overtaken.add();
-            return Committed::Refused;
+            return None;
         }
         // A tombstone outlives any fill that is quick enough to store.
         let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
         if let (Some(expected), true, false) = (seen.0, in_time, ticket.is_overtaken()) {
             self.put(key, entry, Some(expected), None).await;
         }
-        Committed::Stored
+        Hit::new(slot, inner.clock.now())
     }
 
     /// Stores a value that did not come from a fill, whatever lies at `key`, and tells all nodes
@@ -228,7 +246,7 @@ impl<V: Send + Sync + 'static> Space<V> {
     }
 
     /// The tags of an entry with `tags`: those, and the ones for the space and the store.
-    pub(crate) fn all_tags(&self, tags: &[Tag]) -> Vec<Tag> {
+    fn all_tags(&self, tags: &[Tag]) -> Vec<Tag> {
         let mut all = self.0.tags.to_vec();
         for tag in tags {
             if !all.contains(tag) {

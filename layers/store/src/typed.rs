@@ -69,7 +69,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let hit = match self.space.peek(key) {
+        let hit = match self.space.peek(key, self.space.store().now()) {
             Some(hit) => Some(hit),
             None => self.space.fetch(&self.space.begin(&[key]), key).await.0,
         };
@@ -173,7 +173,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let stale = match self.space.peek(key) {
+        let stale = match self.space.peek(key, self.space.store().now()) {
             Some(hit) if hit.state() == State::Fresh => return Ok(hit.into_value()),
             stale => stale,
         };
@@ -181,7 +181,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         let mut filler = Some(Filler { ttl, fill, timeout: self.hard_timeout });
         let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
         loop {
-            let as_of = inner.tags.now();
+            let since = self.space.mark();
             let mut follow = match self.flights.join(key, || self.space.begin(&[key])) {
                 Join::Lead(lead, follow) => match filler.take() {
                     Some(filler) => {
@@ -201,7 +201,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
                 return Ok(hit.clone().into_value());
             }
             match self.landed(&mut follow, stale.as_ref()).await {
-                Some(landing) if !landing.is_current(inner, as_of) => follow.reject(),
+                Some(landing) if !landing.is_current(&self.space, since) => follow.reject(),
                 Some(landing) => return self.or_stale(landing.outcome, stale),
                 None if filler.is_none() => return self.or_stale(Err(FillError::Panicked), stale),
                 None => {}

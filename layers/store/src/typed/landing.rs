@@ -12,22 +12,21 @@ use super::fill::{Fill, Verdict};
 use super::tags_of;
 use crate::error::{BoxError, FillError};
 use crate::flight::Lead;
+use crate::proof::{Mark, Proof};
 use crate::slot::Hit;
 use crate::space::Space;
-use crate::store::Inner;
-use crate::tag::Tag;
 use crate::ttl::{State, Ttl};
 
 /// What a flight ends in.
 pub(super) struct Landing<V> {
     pub(super) outcome: Result<Arc<V>, FillError>,
-    proof: Proof<V>,
+    evidence: Evidence<V>,
 }
 
 /// How one who waits can tell that the outcome isn't older than an invalidation it knows of.
-enum Proof<V> {
-    /// The value was fetched as of this epoch, and carries these tags.
-    Filled { as_of: u64, tags: Arc<[Tag]> },
+enum Evidence<V> {
+    /// The value was fetched.
+    Filled(Proof),
     /// The value is that of an entry.
     Stored(Hit<V>),
     /// There is no value.
@@ -36,37 +35,33 @@ enum Proof<V> {
 
 impl<V> Clone for Landing<V> {
     fn clone(&self) -> Self {
-        let proof = match &self.proof {
-            Proof::Filled { as_of, tags } => {
-                Proof::Filled { as_of: *as_of, tags: Arc::clone(tags) }
-            }
-            Proof::Stored(hit) => Proof::Stored(hit.clone()),
-            Proof::Nothing => Proof::Nothing,
+        let evidence = match &self.evidence {
+            Evidence::Filled(proof) => Evidence::Filled(proof.clone()),
+            Evidence::Stored(hit) => Evidence::Stored(hit.clone()),
+            Evidence::Nothing => Evidence::Nothing,
         };
-        Self { outcome: self.outcome.clone(), proof }
+        Self { outcome: self.outcome.clone(), evidence }
     }
 }
 
 impl<V> Landing<V> {
     pub(super) fn failed(error: FillError) -> Self {
-        Self { outcome: Err(error), proof: Proof::Nothing }
+        Self { outcome: Err(error), evidence: Evidence::Nothing }
     }
 
     fn stored(hit: Hit<V>) -> Self {
-        Self { outcome: Ok(hit.clone().into_value()), proof: Proof::Stored(hit) }
+        Self { outcome: Ok(hit.clone().into_value()), evidence: Evidence::Stored(hit) }
     }
 
-    /// Whether one who began to wait at `since` may have it. An invalidation between the beginning
-    /// of the fill and that moment says no; a later one ran beside the read, and either order is
-    /// right.
-    pub(super) fn is_current(&self, inner: &Inner, since: u64) -> bool {
-        match &self.proof {
-            Proof::Filled { as_of, tags } => tags.iter().all(|tag| {
-                let touched = inner.tags.epochs(tag).touched;
-                touched <= *as_of || touched > since
-            }),
-            Proof::Stored(hit) => hit.state_at(inner.clock.now()) != State::Gone,
-            Proof::Nothing => true,
+    /// Whether one who began to wait at `since` may have it.
+    pub(super) fn is_current(&self, space: &Space<V>, since: Mark) -> bool
+    where
+        V: Send + Sync + 'static,
+    {
+        match &self.evidence {
+            Evidence::Filled(proof) => space.holds(proof, since),
+            Evidence::Stored(hit) => hit.state_at(space.store().now()) != State::Gone,
+            Evidence::Nothing => true,
         }
     }
 }
@@ -93,7 +88,9 @@ impl<F> Filler<F> {
     {
         let counters = &space.store().inner().counters;
         // Another flight may have landed between this one's look and its start.
-        if let Some(hit) = space.peek(lead.key()).filter(|hit| hit.state() == State::Fresh) {
+        if let Some(hit) =
+            space.peek(lead.key(), space.store().now()).filter(|hit| hit.state() == State::Fresh)
+        {
             return lead.land(Landing::stored(hit));
         }
         let (found, seen) = space.fetch(lead.ticket(), lead.key()).await;
@@ -137,9 +134,8 @@ impl<F> Filler<F> {
         });
         match decided {
             Ok((value, ttl, tags)) => {
-                let as_of = lead.ticket().as_of();
-                let proof = Proof::Filled { as_of, tags: space.all_tags(&tags).into() };
-                lead.land(Landing { outcome: Ok(Arc::clone(&value)), proof });
+                let evidence = Evidence::Filled(space.proof(lead.ticket(), &tags));
+                lead.land(Landing { outcome: Ok(Arc::clone(&value)), evidence });
                 if let Some(ttl) = ttl {
                     let lifetime = space.store().inner().lifetime(&ttl);
                     space.commit(lead.ticket(), lead.key(), value, lifetime, &tags, seen).await;

@@ -1,0 +1,98 @@
+//! What the benches share: comparing ways of doing something, in one run.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often each way is timed, and how many operations at a time.
+const ROUNDS: usize = 300;
+const BATCH: u32 = 1_000;
+
+/// What one operation costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Nanoseconds: the median over all rounds.
+    pub nanos: f64,
+    /// Nanoseconds: the lower and the upper quartile.
+    pub quartiles: (f64, f64),
+    /// Allocations.
+    pub allocations: f64,
+}
+
+/// A way of doing something.
+pub trait Way {
+    /// Does it `times` times, and says how long that took, preparations left out.
+    fn time(&mut self, times: u32) -> Duration;
+
+    /// Does it `times` times, and says how many allocations that took, preparations left out.
+    fn allocations(&mut self, times: u32) -> u64;
+}
+
+/// A way of which each operation consumes an input that takes time to make.
+#[derive(Debug)]
+pub struct With<P, R> {
+    /// Makes an input.
+    pub prepare: P,
+    /// Consumes one.
+    pub run: R,
+}
+
+impl<I, P: FnMut() -> I, R: FnMut(I)> Way for With<P, R> {
+    fn time(&mut self, times: u32) -> Duration {
+        let inputs: Vec<I> = (0..times).map(|_| (self.prepare)()).collect();
+        let start = Instant::now();
+        inputs.into_iter().for_each(&mut self.run);
+        start.elapsed()
+    }
+
+    fn allocations(&mut self, times: u32) -> u64 {
+        let inputs: Vec<I> = (0..times).map(|_| (self.prepare)()).collect();
+        allocation_counter::measure(|| inputs.into_iter().for_each(&mut self.run)).count_total
+    }
+}
+
+/// Measures several ways in turn, round after round, so that a machine that gets slower gets slower
+/// for all of them.
+pub fn compare<const N: usize>(mut ways: [&mut dyn Way; N]) -> [Cost; N] {
+    let mut nanos: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(ROUNDS));
+    for way in &mut ways {
+        // Warm: caches, branch predictors, lazily made statics.
+        way.time(10 * BATCH);
+    }
+    for _ in 0..ROUNDS {
+        for (way, nanos) in ways.iter_mut().zip(&mut nanos) {
+            nanos.push(way.time(BATCH).as_secs_f64() * 1e9 / f64::from(BATCH));
+        }
+    }
+    let mut costs = ways.into_iter().zip(nanos).map(|(way, mut nanos)| {
+        nanos.sort_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss, reason = "counts this small are exact")]
+        let allocations = way.allocations(BATCH) as f64 / f64::from(BATCH);
+        let at = |share: usize| nanos[nanos.len() * share / 4];
+        Cost { nanos: at(2), quartiles: (at(1), at(3)), allocations }
+    });
+    let nothing = Cost { nanos: f64::NAN, quartiles: (f64::NAN, f64::NAN), allocations: f64::NAN };
+    std::array::from_fn(|_| costs.next().unwrap_or(nothing))
+}
+
+/// Prints the costs as a table, each beside that of the first line.
+#[expect(clippy::print_stdout, reason = "this is the output of the bench")]
+pub fn print_table<const N: usize>(title: &str, names: [&str; N], costs: [Cost; N]) {
+    println!("\n{title}\n");
+    println!("| | ns (quartiles) | more ns | × | allocations | more |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let Some(first) = costs.first() else { return };
+    for (name, cost) in names.iter().zip(&costs) {
+        println!(
+            "| {name} | {:.0} ({:.0}–{:.0}) | {:+.0} | {:.2} | {:.1} | {:+.1} |",
+            cost.nanos,
+            cost.quartiles.0,
+            cost.quartiles.1,
+            cost.nanos - first.nanos,
+            cost.nanos / first.nanos,
+            cost.allocations,
+            cost.allocations - first.allocations,
+        );
+    }
+    println!();
+}

@@ -1,0 +1,110 @@
+//! The body of every response that comes out of the layer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_keep_store::BoxError;
+
+use crate::shared::Reader;
+
+pin_project! {
+    /// A response body: stored, shared with others while it arrives, or the inner service's own.
+    ///
+    /// Its errors are the inner body's, boxed.
+    #[derive(Debug)]
+    pub struct CacheBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<B> {
+        Stored { data: Option<Bytes>, trailers: Option<HeaderMap> },
+        Shared { reader: Reader },
+        Inner { #[pin] body: B },
+    }
+}
+
+impl<B> CacheBody<B> {
+    /// No body, such as a response to `HEAD` has.
+    pub(crate) fn empty() -> Self {
+        Self::stored(Bytes::new(), None)
+    }
+
+    /// A whole body, and the trailers that follow it.
+    pub(crate) fn stored(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { kind: Kind::Stored { data: Some(data).filter(|data| !data.is_empty()), trailers } }
+    }
+
+    /// A body that is still arriving.
+    pub(crate) fn shared(reader: Reader) -> Self {
+        Self { kind: Kind::Shared { reader } }
+    }
+
+    /// The inner service's body, as it is.
+    pub(crate) fn inner(body: B) -> Self {
+        Self { kind: Kind::Inner { body } }
+    }
+}
+
+impl<B> Default for CacheBody<B> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<B> Body for CacheBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().kind.project() {
+            KindProj::Stored { data, trailers } => {
+                let frame =
+                    data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                Poll::Ready(frame.map(Ok))
+            }
+            KindProj::Shared { reader } => reader.poll_frame(cx),
+            KindProj::Inner { body } => Poll::Ready(match ready!(body.poll_frame(cx)) {
+                // `copy_to_bytes` hands a `Bytes` on as it is.
+                Some(Ok(frame)) => {
+                    Some(Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
+                }
+                Some(Err(error)) => Some(Err(error.into())),
+                None => None,
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Stored { data, trailers } => data.is_none() && trailers.is_none(),
+            Kind::Shared { reader } => reader.is_end_stream(),
+            Kind::Inner { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Stored { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            Kind::Shared { reader } => reader.size_hint(),
+            Kind::Inner { body } => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `Cache-Status`: what the cache did with a request (RFC 9211), and `Age`.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::error::ConfigError;
+use crate::field::with_digits;
+
+/// The field.
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What a cache calls itself, as it stands in the field: a structured-field token or string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheName(String);
+
+impl CacheName {
+    pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
+        if name.is_empty() || !name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err(ConfigError::new(
+                "the name of a cache is one or more visible ASCII characters or spaces",
+            ));
+        }
+        Ok(Self(item(name)))
+    }
+}
+
+/// A text as a token if it can be one, else as a string (RFC 9651 §3.3.3, §3.3.4). The text is
+/// printable ASCII.
+fn item(text: &str) -> String {
+    let is_token = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte));
+    if is_token {
+        text.to_owned()
+    } else {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
+/// Why a request went towards the origin (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fwd {
+    /// The cache was configured, or has reason, not to handle the request.
+    Bypass,
+    /// The method has a meaning that asks for it.
+    Method,
+    /// Nothing is stored for the target.
+    UriMiss,
+    /// Something is stored, but no variant that the request selects.
+    VaryMiss,
+    /// The request's own directives ask for it.
+    Request,
+    /// What is stored is stale.
+    Stale,
+}
+
+impl Fwd {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// What became of a request that was not simply a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CacheStatus {
+    fwd: Fwd,
+    fwd_status: Option<StatusCode>,
+    stored: bool,
+    collapsed: bool,
+    detail: Option<&'static str>,
+}
+
+impl CacheStatus {
+    /// It went towards the origin.
+    pub(crate) fn forwarded(fwd: Fwd) -> Self {
+        Self { fwd, fwd_status: None, stored: false, collapsed: false, detail: None }
+    }
+
+    /// What the origin answered.
+    pub(crate) fn fwd_status(self, status: StatusCode) -> Self {
+        Self { fwd_status: Some(status), ..self }
+    }
+
+    /// The response is stored, or will be once it is complete.
+    pub(crate) fn stored(self) -> Self {
+        Self { stored: true, ..self }
+    }
+
+    /// It was answered together with another request.
+    pub(crate) fn collapsed(self) -> Self {
+        Self { collapsed: true, ..self }
+    }
+
+    /// More, for people; a token.
+    pub(crate) fn detail(self, detail: &'static str) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    /// The member that says so.
+    pub(crate) fn to_value(self, name: &CacheName) -> HeaderValue {
+        let mut text = format!("{}; fwd={}", name.0, self.fwd.as_str());
+        // Writing to a string cannot fail.
+        if let Some(status) = self.fwd_status {
+            let _ = write!(text, "; fwd-status={}", status.as_u16());
+        }
+        if self.stored {
+            text.push_str("; stored");
+        }
+        if self.collapsed {
+            text.push_str("; collapsed");
+        }
+        if let Some(detail) = self.detail {
+            let _ = write!(text, "; detail={detail}");
+        }
+        value(text.into_bytes())
+    }
+}
+
+/// The member for a response that came from the store, `ttl` seconds fresh (or, negative, stale).
+pub(crate) fn hit_value(name: &CacheName, ttl: i64) -> HeaderValue {
+    const HIT: &[u8] = b"; hit; ttl=";
+    let sign: &[u8] = if ttl < 0 { b"-" } else { b"" };
+    with_digits(ttl.unsigned_abs(), |digits| {
+        // Of exactly the size needed, the vector becomes the value without another allocation.
+        value([name.0.as_bytes(), HIT, sign, digits].concat())
+    })
+}
+
+/// The value of `Age` (RFC 9111 §5.1).
+pub(crate) fn age_value(seconds: u64) -> HeaderValue {
+    with_digits(seconds, |digits| value(digits.to_vec()))
+}
+
+fn value(text: Vec<u8>) -> HeaderValue {
+    // Names, details and digits are printable ASCII.
+    HeaderValue::from_maybe_shared(Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_written_as_the_rfc_has_them() {
+        let name = CacheName::new("tower-keep").unwrap();
+        assert_eq!(hit_value(&name, 60), "tower-keep; hit; ttl=60");
+        assert_eq!(hit_value(&name, -5), "tower-keep; hit; ttl=-5");
+        let status =
+            CacheStatus::forwarded(Fwd::UriMiss).fwd_status(StatusCode::OK).stored().collapsed();
+        assert_eq!(
+            status.to_value(&name),
+            "tower-keep; fwd=uri-miss; fwd-status=200; stored; collapsed"
+        );
+        let status = CacheStatus::forwarded(Fwd::Bypass).detail("range");
+        assert_eq!(status.to_value(&name), "tower-keep; fwd=bypass; detail=range");
+    }
+
+    #[test]
+    fn names_are_tokens_or_strings_or_refused() {
+        assert_eq!(CacheName::new("edge:1").unwrap().0, "edge:1");
+        assert_eq!(CacheName::new("my \"edge\"").unwrap().0, r#""my \"edge\"""#);
+        assert_eq!(CacheName::new("1st").unwrap().0, "\"1st\"");
+        assert!(
+            CacheName::new("").is_err()
+                && CacheName::new("é").is_err()
+                && CacheName::new("\n").is_err()
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Conditional requests: those of clients, answered from what is stored, and the cache's own, which
+//! validate it (RFC 9110 §13, RFC 9111 §4.3).
+
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::cache_status::CACHE_STATUS;
+use crate::field::{Members, http_date, trim};
+
+/// What a client, or the origin, can be asked about a stored response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Validators {
+    etag: Option<HeaderValue>,
+    /// The field, and what it says in seconds since the Unix epoch.
+    last_modified: Option<(HeaderValue, u64)>,
+}
+
+impl Validators {
+    /// Those of a response. What cannot be read validates nothing.
+    pub(crate) fn from_headers(response: &HeaderMap) -> Self {
+        let etag = response.get(ETAG).filter(|etag| is_entity_tag(etag.as_bytes())).cloned();
+        let last_modified =
+            response.get(LAST_MODIFIED).and_then(|date| Some((date.clone(), http_date(date)?)));
+        Self { etag, last_modified }
+    }
+
+    /// Whether there is nothing to ask about.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    /// Makes a request conditional on them (RFC 9111 §4.3.1).
+    pub(crate) fn apply(&self, request: &mut HeaderMap) {
+        if let Some(etag) = &self.etag {
+            request.insert(IF_NONE_MATCH, etag.clone());
+        }
+        if let Some((date, _)) = &self.last_modified {
+            request.insert(IF_MODIFIED_SINCE, date.clone());
+        }
+    }
+}
+
+/// Whether a GET or HEAD request is answered with 304, given what is stored (RFC 9110 §13.2.2).
+pub(crate) fn not_modified(request: &HeaderMap, stored: &Validators) -> bool {
+    if request.contains_key(IF_NONE_MATCH) {
+        // RFC 9110 §13.1.3: beside If-None-Match, If-Modified-Since is not looked at.
+        return request
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .any(|line| matches_any(line.as_bytes(), stored.etag.as_ref()));
+    }
+    match (request.get(IF_MODIFIED_SINCE), &stored.last_modified) {
+        (Some(since), Some((_, modified))) => {
+            http_date(since).is_some_and(|since| *modified <= since)
+        }
+        _ => false,
+    }
+}
+
+fn matches_any(list: &[u8], etag: Option<&HeaderValue>) -> bool {
+    if trim(list) == b"*" {
+        // RFC 9110 §13.1.2: true of any current representation.
+        return true;
+    }
+    let Some(etag) = etag else { return false };
+    Members::of_entity_tags(list)
+        .any(|member| is_entity_tag(member) && opaque(member) == opaque(etag.as_bytes()))
+}
+
+/// An entity tag without its weakness: GET compares weakly (RFC 9110 §8.8.3.2).
+fn opaque(etag: &[u8]) -> &[u8] {
+    etag.strip_prefix(b"W/").unwrap_or(etag)
+}
+
+/// RFC 9110 §8.8.3
+fn is_entity_tag(bytes: &[u8]) -> bool {
+    let quoted = opaque(bytes).strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    quoted.is_some_and(|inner| {
+        inner.iter().all(|&byte| byte == b'!' || (byte >= 0x23 && byte != 0x7f))
+    })
+}
+
+/// Removes the conditions of a client. What it is about to share must not depend on them.
+pub(crate) fn strip_conditionals(request: &mut HeaderMap) {
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE] {
+        request.remove(name);
+    }
+}
+
+/// The fields of a 304 for a stored response: those that RFC 9110 §15.4.5 requires, and the place
+/// for `Cache-Status`.
+pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in
+        [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY, LAST_MODIFIED, CACHE_STATUS]
+    {
+        for value in stored.get_all(&name) {
+            headers.append(&name, value.clone());
+        }
+    }
+    headers
+}
+
+/// Fields of a 304 that say nothing about the stored response: they would describe content that the
+/// 304 doesn't have, or are about the connection (RFC 9111 §3.2).
+const NOT_TAKEN_OVER: [HeaderName; 5] =
+    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, CONNECTION];
+
+/// Brings the fields of a stored response up to date with those of the 304 that validated it
+/// (RFC 9111 §3.2, §4.3.4).
+pub(crate) fn freshen(stored: &mut HeaderMap, received: &HeaderMap) {
+    for name in received.keys().filter(|name| !NOT_TAKEN_OVER.contains(name)) {
+        stored.remove(name);
+        for value in received.get_all(name) {
+            stored.append(name, value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+            })
+            .collect()
+    }
+
+    const MONDAY: &str = "Mon, 02 Nov 2026 10:00:00 GMT";
+    const TUESDAY: &str = "Tue, 03 Nov 2026 10:00:00 GMT";
+
+    fn asks(request: &[(&str, &str)], response: &[(&str, &str)]) -> bool {
+        not_modified(&headers(request), &Validators::from_headers(&headers(response)))
+    }
+
+    #[test]
+    fn entity_tags_are_compared_weakly_over_all_members() {
+        let stored = [("etag", "\"a,b\"")];
+        for same in ["\"a,b\"", "W/\"a,b\"", "\"x\", \"a,b\"", "*", " * "] {
+            assert!(asks(&[("if-none-match", same)], &stored), "{same}");
+        }
+        for other in ["\"a\"", "a,b", "\"A,B\"", "", "\"a,b", "w/\"a,b\""] {
+            assert!(!asks(&[("if-none-match", other)], &stored), "{other}");
+        }
+        assert!(asks(&[("if-none-match", "\"a\"")], &[("etag", "W/\"a\"")]));
+        assert!(!asks(&[("if-none-match", "\"a\"")], &[]));
+    }
+
+    #[test]
+    fn dates_count_only_without_entity_tags() {
+        let stored = [("etag", "\"a\""), ("last-modified", MONDAY)];
+        assert!(asks(&[("if-modified-since", MONDAY)], &stored));
+        assert!(asks(&[("if-modified-since", TUESDAY)], &stored));
+        assert!(!asks(&[("if-modified-since", MONDAY)], &[("last-modified", TUESDAY)]));
+        assert!(!asks(&[("if-modified-since", "yesterday")], &stored));
+        assert!(!asks(&[("if-modified-since", TUESDAY), ("if-none-match", "\"b\"")], &stored));
+    }
+
+    #[test]
+    fn the_caches_conditions_replace_the_clients() {
+        let mut request =
+            headers(&[("if-none-match", "\"client\""), ("if-range", "\"x\""), ("accept", "*/*")]);
+        strip_conditionals(&mut request);
+        Validators::from_headers(&headers(&[("etag", "\"a\""), ("last-modified", MONDAY)]))
+            .apply(&mut request);
+        assert_eq!(
+            request,
+            headers(&[
+                ("accept", "*/*"),
+                ("if-none-match", "\"a\""),
+                ("if-modified-since", MONDAY)
+            ])
+        );
+    }
+
+    #[test]
+    fn a_304_renews_fields_but_not_those_of_the_content() {
+        let mut stored = headers(&[
+            ("cache-control", "max-age=1"),
+            ("content-type", "text/plain"),
+            ("x-old", "1"),
+        ]);
+        let received = headers(&[
+            ("cache-control", "max-age=9"),
+            ("content-type", "text/html"),
+            ("x-new", "2"),
+        ]);
+        freshen(&mut stored, &received);
+        let expected = [
+            ("cache-control", "max-age=9"),
+            ("content-type", "text/plain"),
+            ("x-old", "1"),
+            ("x-new", "2"),
+        ];
+        assert_eq!(stored, headers(&expected));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(condition: Vec<u8>, etag: Vec<u8>) {
+            let mut request = HeaderMap::new();
+            let mut response = HeaderMap::new();
+            if let (Ok(condition), Ok(etag)) = (HeaderValue::from_bytes(&condition), HeaderValue::from_bytes(&etag)) {
+                request.insert(IF_NONE_MATCH, condition.clone());
+                response.insert(ETAG, etag);
+                not_modified(&request, &Validators::from_headers(&response));
+                request.remove(IF_NONE_MATCH);
+                request.insert(IF_MODIFIED_SINCE, condition);
+                not_modified(&request, &Validators::from_headers(&response));
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The layer and its settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_keep_store::Store;
+use tower_layer::Layer;
+
+use crate::budget::Budget;
+use crate::cache_status::CacheName;
+use crate::core::{Core, Settings};
+use crate::error::ConfigError;
+use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
+use crate::service::Cache;
+use crate::stored::StoredCodec;
+
+/// Puts an HTTP cache (RFC 9111) in front of a service.
+///
+/// All services made by one layer, and all layers on one store with the same
+/// [`space`](CacheLayerBuilder::space), share their entries.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_keep_cache::CacheLayer;
+/// use tower_keep_store::{L1, Store};
+///
+/// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+/// let layer = CacheLayer::builder(keep).max_body(2 * 1024 * 1024).build()?;
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct CacheLayer {
+    core: Arc<Core>,
+}
+
+impl CacheLayer {
+    /// Settings for a layer over `store`.
+    pub fn builder(store: Store) -> CacheLayerBuilder {
+        CacheLayerBuilder::new(store)
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = Cache<S>;
+
+    fn layer(&self, inner: S) -> Cache<S> {
+        Cache::new(inner, Arc::clone(&self.core))
+    }
+}
+
+/// Settings of a [`CacheLayer`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`name`](Self::name) | `tower-keep` |
+/// | [`space`](Self::space) | `http` |
+/// | [`kind`](Self::kind) | shared |
+/// | [`set_cookie`](Self::set_cookie) | refuse |
+/// | [`heuristic`](Self::heuristic) | off |
+/// | [`default_ttl`](Self::default_ttl), [`max_ttl`](Self::max_ttl) | none |
+/// | [`stale_while_revalidate`](Self::stale_while_revalidate), [`stale_if_error`](Self::stale_if_error) | 0 |
+/// | [`max_body`](Self::max_body) | 4 MiB |
+/// | [`max_in_flight`](Self::max_in_flight) | 64 MiB |
+/// | [`max_fill`](Self::max_fill) | 60 s |
+/// | [`max_wait`](Self::max_wait) | 10 s |
+/// | [`keep_for_validation`](Self::keep_for_validation) | 1 h |
+/// | [`finish_abandoned`](Self::finish_abandoned) | true |
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CacheLayerBuilder {
+    store: Store,
+    name: String,
+    space: String,
+    policy: PolicyOptions,
+    max_body: usize,
+    max_in_flight: usize,
+    max_fill: Duration,
+    max_wait: Duration,
+    keep_for_validation: Duration,
+    finish_abandoned: bool,
+}
+
+impl CacheLayerBuilder {
+    fn new(store: Store) -> Self {
+        Self {
+            store,
+            name: "tower-keep".to_owned(),
+            space: "http".to_owned(),
+            policy: PolicyOptions::default(),
+            max_body: 4 << 20,
+            max_in_flight: 64 << 20,
+            max_fill: Duration::from_secs(60),
+            max_wait: Duration::from_secs(10),
+            keep_for_validation: Duration::from_secs(3600),
+            finish_abandoned: true,
+        }
+    }
+
+    /// What the cache calls itself in `Cache-Status` (RFC 9211 §2).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The name under which the entries lie in the store. Layers in front of different services
+    /// need different ones, unless the services' hosts differ.
+    pub fn space(mut self, space: impl Into<String>) -> Self {
+        self.space = space.into();
+        self
+    }
+
+    /// For whom responses are kept.
+    pub fn kind(mut self, kind: CacheKind) -> Self {
+        self.policy.kind = kind;
+        self
+    }
+
+    /// What to do with responses that set cookies.
+    pub fn set_cookie(mut self, set_cookie: SetCookie) -> Self {
+        self.policy.set_cookie = set_cookie;
+        self
+    }
+
+    /// How long a response is fresh that doesn't say (RFC 9111 §4.2.2).
+    pub fn heuristic(mut self, heuristic: Heuristic) -> Self {
+        self.policy.heuristic = heuristic;
+        self
+    }
+
+    /// How long a response is fresh when neither it nor the heuristic says.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.policy.default_ttl = Some(ttl);
+        self
+    }
+
+    /// The longest that any response is fresh, whatever it says.
+    pub fn max_ttl(mut self, ttl: Duration) -> Self {
+        self.policy.max_ttl = Some(ttl);
+        self
+    }
+
+    /// The `stale-while-revalidate` (RFC 5861 §3) of responses that neither say nor forbid it.
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.policy.stale_while_revalidate = window;
+        self
+    }
+
+    /// The `stale-if-error` (RFC 5861 §4) of responses that neither say nor forbid it.
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.policy.stale_if_error = window;
+        self
+    }
+
+    /// The largest body that is stored, in bytes. A larger one passes through as it arrives.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// How many bytes of bodies may be held at once for being stored. A body that would need more
+    /// passes through as it arrives.
+    pub fn max_in_flight(mut self, bytes: usize) -> Self {
+        self.max_in_flight = bytes;
+        self
+    }
+
+    /// The longest that a body may take to arrive and still be stored.
+    pub fn max_fill(mut self, longest: Duration) -> Self {
+        self.max_fill = longest;
+        self
+    }
+
+    /// The longest that a request waits for the head of another's response before it asks for its
+    /// own.
+    pub fn max_wait(mut self, longest: Duration) -> Self {
+        self.max_wait = longest;
+        self
+    }
+
+    /// How long a response that has a validator is kept past its last use, to be validated instead
+    /// of fetched.
+    pub fn keep_for_validation(mut self, window: Duration) -> Self {
+        self.keep_for_validation = window;
+        self
+    }
+
+    /// Whether a response that nobody reads any more is fetched to its end, to be stored.
+    pub fn finish_abandoned(mut self, finish: bool) -> Self {
+        self.finish_abandoned = finish;
+        self
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], with what to change, if a setting can't work.
+    pub fn build(self) -> Result<CacheLayer, ConfigError> {
+        let name = CacheName::new(&self.name)?;
+        if self.space.is_empty() {
+            return Err(ConfigError::new(
+                "the space has no name; leave `space` out, or give it one",
+            ));
+        }
+        if self.max_body == 0 {
+            return Err(ConfigError::new("max_body is 0: nothing could be stored"));
+        }
+        if self.max_in_flight < self.max_body {
+            let text =
+                "max_in_flight is smaller than max_body: no body of that size could be stored";
+            return Err(ConfigError::new(text));
+        }
+        let space = self.store.space(&self.space, StoredCodec);
+        let settings = Settings {
+            name,
+            policy: self.policy,
+            max_body: self.max_body,
+            max_fill: self.max_fill,
+            max_wait: self.max_wait,
+            keep_for_validation: self.keep_for_validation,
+            finish_abandoned: self.finish_abandoned,
+        };
+        let core = Core {
+            flights: space.flights(),
+            space,
+            budget: Budget::new(self.max_in_flight),
+            settings,
+        };
+        Ok(CacheLayer { core: Arc::new(core) })
+    }
+}

@@ -1,0 +1,74 @@
+//! What RFC 9111 permits: which requests look up, which responses are stored and for how long, and
+//! when a stored one may be used again.
+//!
+//! Everything here is a function of its arguments. Instants are milliseconds since the Unix epoch.
+
+mod freshness;
+mod request;
+mod reuse;
+mod storable;
+
+use std::time::Duration;
+
+pub(crate) use self::freshness::Lifetime;
+pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
+pub(crate) use self::reuse::{Reuse, StoredTimes, reuse, usable_on_error};
+pub(crate) use self::storable::{Exchange, NotStored, storable};
+
+/// For whom a cache keeps responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheKind {
+    /// For many users: nothing that belongs to one of them is stored (RFC 9111 §3).
+    #[default]
+    Shared,
+    /// For one user, as in a client. Never use it for a server: it gives everybody the responses of
+    /// the first who asked.
+    Private,
+}
+
+/// What to do with a response that sets a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetCookie {
+    /// It is not stored: a cookie is mostly somebody's.
+    #[default]
+    Refuse,
+    /// It is stored without its `Set-Cookie` fields; only the one who caused the fill gets them.
+    Strip,
+}
+
+/// How long a response is fresh when it doesn't say (RFC 9111 §4.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Heuristic {
+    /// Not at all: only responses that say how long they are fresh are stored.
+    #[default]
+    Off,
+    /// For a share of the time since its `Last-Modified`.
+    Fraction {
+        /// The share; the RFC mentions 10 as typical.
+        percent: u8,
+        /// The longest time that comes of it.
+        cap: Duration,
+    },
+}
+
+/// The settings on which decisions depend.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PolicyOptions {
+    /// For whom responses are kept.
+    pub(crate) kind: CacheKind,
+    /// What to do with `Set-Cookie`.
+    pub(crate) set_cookie: SetCookie,
+    /// How to guess a lifetime from `Last-Modified`.
+    pub(crate) heuristic: Heuristic,
+    /// The lifetime when neither the response nor the heuristic says one.
+    pub(crate) default_ttl: Option<Duration>,
+    /// The longest that a response stays fresh here, counted from when it was received.
+    pub(crate) max_ttl: Option<Duration>,
+    /// The `stale-while-revalidate` of responses that don't say one, nor forbid it.
+    pub(crate) stale_while_revalidate: Duration,
+    /// The `stale-if-error` of responses that don't say one, nor forbid it.
+    pub(crate) stale_if_error: Duration,
+}

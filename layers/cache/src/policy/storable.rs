@@ -1,0 +1,238 @@
+//! Whether a response may be stored (RFC 9111 §3).
+
+use http::header::{AUTHORIZATION, CONTENT_RANGE, COOKIE, SET_COOKIE};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::freshness::{self, Lifetime};
+use super::{CacheKind, PolicyOptions, SetCookie};
+use crate::cache_control::CacheControl;
+use crate::vary::VaryRule;
+
+/// A request, its response, and when they were sent and received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange<'a> {
+    /// The method that was asked.
+    pub(crate) method: &'a Method,
+    /// The fields of the request, its credentials among them.
+    pub(crate) request: &'a HeaderMap,
+    /// The status of the response.
+    pub(crate) status: StatusCode,
+    /// The fields of the response.
+    pub(crate) response: &'a HeaderMap,
+    /// What the response says in `Vary`.
+    pub(crate) vary: &'a VaryRule,
+    /// When the request was sent on.
+    pub(crate) request_time_ms: u64,
+    /// When the head of the response came.
+    pub(crate) response_time_ms: u64,
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotStored {
+    /// Only responses to GET are.
+    Method,
+    /// A status that is not final, is partial or an answer to a condition, or that
+    /// `must-understand` excludes.
+    Status,
+    /// A part of a representation.
+    Partial,
+    /// `no-store`, or a `Cache-Control` that cannot be read.
+    NoStore,
+    /// `private`, in a shared cache.
+    Private,
+    /// `Vary: *`, or one beyond bounds.
+    VaryAny,
+    /// It sets a cookie.
+    SetCookie,
+    /// The request had `Authorization`, and the response doesn't say that it is for everybody.
+    Authorization,
+    /// The request had `Cookie`, and the response doesn't say that it is for everybody.
+    Cookie,
+    /// It doesn't say how long it is fresh.
+    NoFreshness,
+    /// It is stale already, and nothing could make it usable.
+    Stale,
+}
+
+impl NotStored {
+    /// The same as a `detail` of `Cache-Status`.
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::Partial => "partial",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::VaryAny => "vary",
+            Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::Cookie => "cookie",
+            Self::NoFreshness => "no-freshness",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Decides whether the response may be stored, and how long it may be used.
+pub(crate) fn storable(
+    exchange: &Exchange<'_>,
+    options: &PolicyOptions,
+) -> Result<Lifetime, NotStored> {
+    let Exchange { method, request, status, response, vary, .. } = *exchange;
+    if *method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    let control = CacheControl::of(response);
+    // RFC 9111 §3: the status is final, and its meaning is known where that matters: for 206 and
+    // 304, which are no whole responses, and for every status if the response asks for it.
+    let is_final = (200..600).contains(&status.as_u16());
+    let whole = !matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+    if !is_final || !whole || (control.must_understand && !is_understood(status)) {
+        return Err(NotStored::Status);
+    }
+    if response.contains_key(CONTENT_RANGE) {
+        return Err(NotStored::Partial);
+    }
+    // RFC 9111 §5.2.2.3: whoever understands the status ignores no-store beside must-understand.
+    if control.no_store && !control.must_understand {
+        return Err(NotStored::NoStore);
+    }
+    if vary.is_any() {
+        // RFC 9111 §4.1: it would match no request.
+        return Err(NotStored::VaryAny);
+    }
+    if options.set_cookie == SetCookie::Refuse && response.contains_key(SET_COOKIE) {
+        return Err(NotStored::SetCookie);
+    }
+    if options.kind == CacheKind::Shared {
+        shareable(request, &control, vary)?;
+    }
+    freshness::lifetime(exchange, &control, options)
+}
+
+/// Whether the response may go to others than the one who asked.
+fn shareable(
+    request: &HeaderMap,
+    control: &CacheControl,
+    vary: &VaryRule,
+) -> Result<(), NotStored> {
+    // RFC 9111 §5.2.2.7
+    if control.private.is_present() {
+        return Err(NotStored::Private);
+    }
+    if control.public || control.s_maxage.is_some() {
+        return Ok(());
+    }
+    // RFC 9111 §3.5 would take must-revalidate too. That says nothing about who else may see the
+    // response, only what happens when it is stale, and it is mostly written with just that in
+    // mind; so it doesn't suffice here.
+    if request.contains_key(AUTHORIZATION) {
+        return Err(NotStored::Authorization);
+    }
+    // The RFC has no such rule for cookies, but they say who somebody is no less. With `Vary:
+    // Cookie` the key tells the users apart.
+    if request.contains_key(COOKIE) && !vary.names(&COOKIE) {
+        return Err(NotStored::Cookie);
+    }
+    Ok(())
+}
+
+/// Whether this cache does what RFC 9110 §15 says about caching a status; the two that ask for more
+/// (206 and 304) are never stored.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=205 | 300..=303 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::freshness::tests::{exchange, headers};
+
+    fn decide(
+        request: &[(&str, &str)],
+        response: &[(&str, &str)],
+        options: &PolicyOptions,
+    ) -> Option<NotStored> {
+        let (request, response) = (headers(request), headers(response));
+        let vary = VaryRule::of(&response);
+        storable(&exchange(&request, &response, &vary), options).err()
+    }
+
+    fn refused(request: &[(&str, &str)], response: &[(&str, &str)]) -> Option<NotStored> {
+        decide(request, response, &PolicyOptions::default())
+    }
+
+    fn refused_control(control: &str) -> Option<NotStored> {
+        refused(&[], &[("cache-control", control)])
+    }
+
+    #[test]
+    fn directives_forbid() {
+        assert_eq!(refused_control("max-age=60"), None);
+        assert_eq!(refused_control("max-age=60, no-store"), Some(NotStored::NoStore));
+        assert_eq!(refused_control("max-age=60, private"), Some(NotStored::Private));
+        assert_eq!(refused_control("public, max-age=60, private=\"x\""), Some(NotStored::Private));
+        assert_eq!(refused_control("max-age=60, must-understand, no-store"), None);
+    }
+
+    #[test]
+    fn only_whole_final_responses_to_get() {
+        let (request, response) = (headers(&[]), headers(&[("cache-control", "max-age=60")]));
+        let vary = VaryRule::of(&response);
+        let base = exchange(&request, &response, &vary);
+        let with = |status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            storable(&Exchange { status, ..base }, &PolicyOptions::default()).err()
+        };
+        for status in [101, 103, 206, 304, 600, 999] {
+            assert_eq!(with(status), Some(NotStored::Status), "{status}");
+        }
+        for status in [200, 299, 302, 404, 418, 503] {
+            assert_eq!(with(status), None, "{status}");
+        }
+        let head = Exchange { method: &Method::HEAD, ..base };
+        assert_eq!(storable(&head, &PolicyOptions::default()).err(), Some(NotStored::Method));
+        let part = [("cache-control", "max-age=60"), ("content-range", "bytes 0-1/2")];
+        assert_eq!(refused(&[], &part), Some(NotStored::Partial));
+
+        let picky = headers(&[("cache-control", "max-age=60, must-understand")]);
+        let teapot = Exchange { status: StatusCode::IM_A_TEAPOT, response: &picky, ..base };
+        assert_eq!(storable(&teapot, &PolicyOptions::default()).err(), Some(NotStored::Status));
+    }
+
+    #[test]
+    fn identity_in_the_request_needs_consent_in_the_response() {
+        let basic: &[_] = &[("authorization", "Basic eA==")];
+        let cookie: &[_] = &[("cookie", "id=1")];
+        for (control, stored) in [
+            ("max-age=60", false),
+            ("max-age=60, must-revalidate", false),
+            ("max-age=60, public=x", false),
+            ("max-age=60, public", true),
+            ("s-maxage=60", true),
+        ] {
+            let response = [("cache-control", control)];
+            assert_eq!(refused(basic, &response).is_none(), stored, "{control}");
+            assert_eq!(refused(cookie, &response).is_none(), stored, "{control}");
+        }
+        let varied: &[_] = &[("cache-control", "max-age=60"), ("vary", "cookie, authorization")];
+        assert_eq!(refused(cookie, varied), None);
+        assert_eq!(refused(basic, varied), Some(NotStored::Authorization));
+        let private = PolicyOptions { kind: CacheKind::Private, ..Default::default() };
+        assert_eq!(decide(basic, &[("cache-control", "private, max-age=60")], &private), None);
+    }
+
+    #[test]
+    fn cookies_and_any_variation() {
+        let response = [("cache-control", "public, max-age=60"), ("set-cookie", "id=1")];
+        assert_eq!(refused(&[], &response), Some(NotStored::SetCookie));
+        let strip = PolicyOptions { set_cookie: SetCookie::Strip, ..Default::default() };
+        assert_eq!(decide(&[], &response, &strip), None);
+        let any = [("cache-control", "max-age=60"), ("vary", "accept, *")];
+        assert_eq!(refused(&[], &any), Some(NotStored::VaryAny));
+    }
+}

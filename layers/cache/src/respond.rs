@@ -1,0 +1,150 @@
+//! Making responses: from what is stored, from what is arriving, and from what merely passes.
+
+use http::header::AGE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+
+use crate::body::CacheBody;
+use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
+use crate::conditional::{not_modified, not_modified_headers};
+use crate::core::Core;
+use crate::landing::Arriving;
+use crate::stored::StoredResponse;
+
+/// The part of a request that its response depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Asked {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        Self { method: request.method().clone(), headers: request.headers().clone() }
+    }
+
+    fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+}
+
+/// A response from the store: a hit.
+pub(crate) fn hit<B>(
+    core: &Core,
+    stored: &StoredResponse,
+    method: &Method,
+    request: &HeaderMap,
+    now_ms: u64,
+) -> Response<CacheBody<B>> {
+    let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
+    from_stored(stored, method, request, now_ms, status)
+}
+
+/// A response from the store that took a trip to the origin, or an attempt at one.
+pub(crate) fn validated<B>(
+    core: &Core,
+    stored: &StoredResponse,
+    asked: &Asked,
+    now_ms: u64,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    let status = status.to_value(&core.settings.name);
+    from_stored(stored, &asked.method, &asked.headers, now_ms, status)
+}
+
+fn from_stored<B>(
+    stored: &StoredResponse,
+    method: &Method,
+    request: &HeaderMap,
+    now_ms: u64,
+    status: HeaderValue,
+) -> Response<CacheBody<B>> {
+    let age = cache_status::age_value(stored.times.age(now_ms));
+    let unchanged = stored.status == StatusCode::OK && not_modified(request, &stored.validators);
+    let (mut headers, code, body) = if unchanged {
+        (not_modified_headers(&stored.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())
+    } else if *method == Method::HEAD {
+        (stored.headers.clone(), stored.status, CacheBody::empty())
+    } else {
+        (
+            stored.headers.clone(),
+            stored.status,
+            CacheBody::stored(stored.body.clone(), stored.trailers.clone()),
+        )
+    };
+    headers.insert(AGE, age);
+    if stored.earlier_cache {
+        headers.append(CACHE_STATUS, status);
+    } else {
+        headers.insert(CACHE_STATUS, status);
+    }
+    assemble(code, headers, body)
+}
+
+/// A response that is arriving; `None` if its beginning is gone.
+pub(crate) fn arriving<B>(
+    core: &Core,
+    response: &Arriving,
+    asked: &Asked,
+    now_ms: u64,
+    status: &CacheStatus,
+) -> Option<Response<CacheBody<B>>> {
+    let unchanged =
+        response.status == StatusCode::OK && not_modified(&asked.headers, &response.validators);
+    let (mut headers, code, body) = if unchanged {
+        (not_modified_headers(&response.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())
+    } else {
+        let body = if asked.is_head() {
+            CacheBody::empty()
+        } else {
+            CacheBody::shared(response.body.reader()?)
+        };
+        (response.headers.clone(), response.status, body)
+    };
+    match response.times.age(now_ms) {
+        // Only an earlier cache can have made it old already (RFC 9111 §5.1).
+        0 => drop(headers.remove(AGE)),
+        age => drop(headers.insert(AGE, cache_status::age_value(age))),
+    }
+    put_status(&mut headers, status.to_value(&core.settings.name));
+    Some(assemble(code, headers, body))
+}
+
+/// The inner service's response, untouched but for `Cache-Status`.
+pub(crate) fn pass<B>(
+    core: &Core,
+    response: Response<B>,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    let mut response = response.map(CacheBody::inner);
+    put_status(response.headers_mut(), status.to_value(&core.settings.name));
+    response
+}
+
+/// The answer to `only-if-cached` when nothing is (RFC 9111 §5.2.1.7).
+pub(crate) fn gateway_timeout<B>(core: &Core, status: &CacheStatus) -> Response<CacheBody<B>> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CACHE_STATUS, status.to_value(&core.settings.name));
+    assemble(StatusCode::GATEWAY_TIMEOUT, headers, CacheBody::empty())
+}
+
+/// Adds our member behind those of earlier caches (RFC 9211 §2); a stored head has an empty place
+/// for it if there were none.
+fn put_status(headers: &mut HeaderMap, status: HeaderValue) {
+    let place = headers.get(CACHE_STATUS).is_none_or(HeaderValue::is_empty);
+    if place {
+        headers.insert(CACHE_STATUS, status);
+    } else {
+        headers.append(CACHE_STATUS, status);
+    }
+}
+
+fn assemble<B>(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: CacheBody<B>,
+) -> Response<CacheBody<B>> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,141 @@
+//! The service: what becomes of a request.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use http_body::Body;
+use tower_keep_store::BoxError;
+use tower_service::Service;
+
+use crate::body::CacheBody;
+use crate::cache_status::{CacheStatus, Fwd};
+use crate::core::{Core, Place};
+use crate::future::CacheFuture;
+use crate::judge::judge;
+use crate::miss::{Miss, pass_and_invalidate};
+use crate::policy::{BypassReason, RequestClass, Reuse};
+use crate::respond;
+
+/// Answers from the store what it can, and stores what it may of the rest.
+///
+/// Made by [`CacheLayer`](crate::CacheLayer). It is always ready: a hit doesn't wait for the inner
+/// service, which may be saturated or have no backend; a miss waits for it in its future. Its
+/// errors are the inner service's own.
+#[derive(Clone, Debug)]
+pub struct Cache<S> {
+    inner: S,
+    core: Arc<Core>,
+}
+
+impl<S> Cache<S> {
+    pub(crate) fn new(inner: S, core: Arc<Core>) -> Self {
+        Self { inner, core }
+    }
+
+    /// The service that answers what the store can't.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Cache<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    ReqBody: Body + Send + 'static,
+    ResBody: Body + Send + 'static,
+    ResBody::Data: Send,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<CacheBody<ResBody>>;
+    type Error = S::Error;
+    type Future = CacheFuture<S, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let core = &self.core;
+        let pass = |request, status| {
+            CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status)
+        };
+        let directives = match RequestClass::of(request.method(), request.headers()) {
+            RequestClass::Lookup(directives) if request.body().is_end_stream() => directives,
+            RequestClass::Lookup(_) => {
+                let detail = BypassReason::Content.detail();
+                return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(detail));
+            }
+            RequestClass::Bypass(reason) => {
+                let fwd = if reason == BypassReason::NoStore { Fwd::Request } else { Fwd::Bypass };
+                return pass(request, CacheStatus::forwarded(fwd).detail(reason.detail()));
+            }
+            RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
+            RequestClass::Unsafe => {
+                return match core.primary_key(request.uri(), request.headers()) {
+                    // Calls of an RPC protocol are no operations on a cacheable resource.
+                    Ok(key) if !is_grpc(&request) => CacheFuture::miss(pass_and_invalidate(
+                        self.inner.clone(),
+                        request,
+                        Arc::clone(core),
+                        key,
+                    )),
+                    _ => pass(request, CacheStatus::forwarded(Fwd::Method)),
+                };
+            }
+        };
+        let primary = match core.primary_key(request.uri(), request.headers()) {
+            Ok(primary) => primary,
+            Err(error) => {
+                return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()));
+            }
+        };
+        let now = core.now();
+        let now_ms = now.as_millis();
+        let mut variant = None;
+        let hit = core.peek(&primary, &mut variant, request.headers(), now);
+        let verdict = hit.as_ref().and_then(|hit| judge(hit, &directives, now_ms));
+        let stale = match verdict {
+            None | Some((_, Reuse::MustValidate)) => None,
+            Some((stored, reuse)) => {
+                let response =
+                    respond::hit(core, stored, request.method(), request.headers(), now_ms);
+                if reuse != Reuse::StaleWhileRevalidate {
+                    return CacheFuture::hit(response);
+                }
+                Some(response)
+            }
+        };
+        let fwd = match (&hit, &variant) {
+            _ if directives.no_cache => Fwd::Request,
+            (Some(_), _) => Fwd::Stale,
+            (None, Some(_)) => Fwd::VaryMiss,
+            (None, None) => Fwd::UriMiss,
+        };
+        let miss = Miss {
+            core: Arc::clone(core),
+            service: self.inner.clone(),
+            request,
+            directives,
+            place: Place::new(primary, variant),
+            stale: hit,
+            fwd,
+        };
+        match stale {
+            Some(response) => {
+                miss.refresh();
+                CacheFuture::hit(response)
+            }
+            None => CacheFuture::miss(miss.run()),
+        }
+    }
+}
+
+/// Whether a request is a gRPC call: its path names a method, not a resource.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

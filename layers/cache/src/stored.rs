@@ -1,0 +1,300 @@
+//! What the layer keeps in the store: responses, and the rules that tell their variants apart.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AGE, CONNECTION, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
+
+use crate::cache_status::CACHE_STATUS;
+use crate::conditional::Validators;
+use crate::policy::StoredTimes;
+use crate::vary::VaryRule;
+
+/// Fields that are about one connection (RFC 9110 §7.6.1, RFC 9111 §3.1), beside those that
+/// `Connection` names.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// An entry of the cache.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// A response.
+    Response(StoredResponse),
+    /// What lies at the primary key of a resource whose responses vary.
+    Variants(Variants),
+}
+
+/// A complete response, its head ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredResponse {
+    pub(crate) status: StatusCode,
+    /// With `Age` and `Cache-Status` in their places, so that a hit need only fill them in.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) validators: Validators,
+    pub(crate) times: StoredTimes,
+    /// Whether an earlier cache's `Cache-Status` comes before ours.
+    pub(crate) earlier_cache: bool,
+}
+
+/// How the variants of a resource are told apart (RFC 9111 §4.1).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Variants {
+    /// Which request fields count.
+    pub(crate) rule: VaryRule,
+    /// A part of the keys of all variants: without this entry, none of them can be found, so
+    /// removing it removes them all.
+    pub(crate) id: u64,
+}
+
+impl Stored {
+    /// The response, if it is one.
+    pub(crate) fn response(&self) -> Option<&StoredResponse> {
+        match self {
+            Self::Response(response) => Some(response),
+            Self::Variants(_) => None,
+        }
+    }
+}
+
+impl StoredResponse {
+    /// `headers` as [`stored_headers`] made them.
+    pub(crate) fn new(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+        times: StoredTimes,
+    ) -> Self {
+        let validators = Validators::from_headers(&headers);
+        let earlier_cache = headers.get(CACHE_STATUS).is_some_and(|value| !value.is_empty());
+        Self { status, headers: compact(headers), body, trailers, validators, times, earlier_cache }
+    }
+
+    /// About how many bytes it takes.
+    fn weight(&self) -> usize {
+        let fields = |headers: &HeaderMap| -> usize {
+            // Beside its text, a field takes a bucket and an index of the map.
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 112).sum()
+        };
+        size_of::<Self>()
+            + self.body.len()
+            + fields(&self.headers)
+            + self.trailers.as_ref().map_or(0, fields)
+    }
+}
+
+/// The fields of a response as they are stored: without those of the connection, and with places
+/// for `Age` and `Cache-Status`.
+pub(crate) fn stored_headers(received: &HeaderMap) -> HeaderMap {
+    let mut headers = received.clone();
+    remove_hop_by_hop(&mut headers);
+    headers.insert(AGE, HeaderValue::from_static("0"));
+    if !headers.contains_key(CACHE_STATUS) {
+        headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
+    }
+    headers
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// The same fields, their values in one allocation of their own: as received, they may be views
+/// into the connection's read buffer, and would keep all of it alive.
+fn compact(headers: HeaderMap) -> HeaderMap {
+    let total = headers.values().map(HeaderValue::len).sum();
+    let mut buffer = BytesMut::with_capacity(total);
+    for value in headers.values() {
+        buffer.extend_from_slice(value.as_bytes());
+    }
+    let buffer = buffer.freeze();
+    let mut at = 0;
+    let mut compacted = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in &headers {
+        let end = at + value.len();
+        // What was a valid value still is.
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(buffer.slice(at..end)) {
+            copy.set_sensitive(value.is_sensitive());
+            compacted.append(name.clone(), copy);
+        }
+        at = end;
+    }
+    compacted
+}
+
+/// How entries lie in the second tier: the head in bincode, the body as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredCodec;
+
+#[derive(Serialize, Deserialize)]
+enum WireHead<'a> {
+    #[serde(borrow)]
+    Response(WireResponse<'a>),
+    Variants(Variants),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireResponse<'a> {
+    status: u16,
+    #[serde(borrow)]
+    headers: Fields<'a>,
+    #[serde(borrow)]
+    trailers: Option<Fields<'a>>,
+    times: StoredTimes,
+}
+
+type Fields<'a> = Vec<(&'a str, &'a [u8])>;
+
+fn to_fields(headers: &HeaderMap) -> Fields<'_> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+fn from_fields(fields: Fields<'_>) -> Result<HeaderMap, BoxError> {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        headers.try_append(name.parse::<HeaderName>()?, HeaderValue::from_bytes(value)?)?;
+    }
+    Ok(headers)
+}
+
+impl Codec<Stored> for StoredCodec {
+    fn id(&self) -> u8 {
+        32
+    }
+
+    fn encode(&self, value: &Stored) -> Result<Encoded, BoxError> {
+        let (head, body) = match value {
+            Stored::Response(response) => {
+                let head = WireHead::Response(WireResponse {
+                    status: response.status.as_u16(),
+                    headers: to_fields(&response.headers),
+                    trailers: response.trailers.as_ref().map(to_fields),
+                    times: response.times,
+                });
+                (head, response.body.clone())
+            }
+            Stored::Variants(variants) => (WireHead::Variants(variants.clone()), Bytes::new()),
+        };
+        let head = bincode::serde::encode_to_vec(head, bincode::config::standard())?;
+        Ok(Encoded { head: head.into(), body })
+    }
+
+    fn decode(&self, encoded: Encoded) -> Result<Stored, BoxError> {
+        let config = bincode::config::standard().with_limit::<MAX_HEAD_LEN>();
+        let (head, read) = bincode::serde::borrow_decode_from_slice(&encoded.head, config)?;
+        if read != encoded.head.len() {
+            return Err("bytes are left over after the head".into());
+        }
+        match head {
+            WireHead::Variants(variants) => Ok(Stored::Variants(variants)),
+            WireHead::Response(head) => {
+                let status = StatusCode::from_u16(head.status)?;
+                let headers = stored_headers(&from_fields(head.headers)?);
+                let trailers = head.trailers.map(from_fields).transpose()?;
+                Ok(Stored::Response(StoredResponse::new(
+                    status,
+                    headers,
+                    encoded.body,
+                    trailers,
+                    head.times,
+                )))
+            }
+        }
+    }
+
+    fn weigh(&self, value: &Stored, _: &Encoded) -> usize {
+        match value {
+            Stored::Response(response) => response.weight(),
+            Stored::Variants(_) => size_of::<Stored>(),
+        }
+    }
+
+    fn weighs_encoded(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn times() -> StoredTimes {
+        StoredTimes {
+            response_time_ms: 1,
+            age_at_receipt_ms: 2,
+            fresh_until_ms: 3,
+            swr_until_ms: 4,
+            sie_until_ms: 5,
+            must_revalidate: true,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_response_comes_back_as_it_was(
+            status in 100u16..1000,
+            values in prop::collection::vec("[ -~]{0,20}", 0..6),
+            body: Vec<u8>,
+            trailer in prop::option::of("[a-z]{1,8}"),
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-multi", value.trim().parse().unwrap());
+            }
+            let trailers = trailer.map(|value| HeaderMap::from_iter([("grpc-status".parse().unwrap(), value.parse().unwrap())]));
+            let status = StatusCode::from_u16(status).unwrap();
+            let response = StoredResponse::new(status, stored_headers(&headers), body.into(), trailers, times());
+            let value = Stored::Response(response.clone());
+            let Stored::Response(found) = StoredCodec.decode(StoredCodec.encode(&value).unwrap()).unwrap() else {
+                panic!("not a response");
+            };
+            prop_assert_eq!(found.headers, response.headers);
+            prop_assert_eq!((found.status, found.body, found.trailers), (response.status, response.body, response.trailers));
+            prop_assert_eq!(found.times, response.times);
+        }
+
+        #[test]
+        fn no_head_panics(head: Vec<u8>, body: Vec<u8>) {
+            let _ = StoredCodec.decode(Encoded { head: head.into(), body: body.into() });
+        }
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_not_stored() {
+        let received = HeaderMap::from_iter(
+            [
+                ("connection", "x-hop, close"),
+                ("x-hop", "1"),
+                ("keep-alive", "timeout=5"),
+                ("age", "9"),
+                ("etag", "\"a\""),
+            ]
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())),
+        );
+        let stored = stored_headers(&received);
+        let mut names: Vec<_> = stored.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["age", "cache-status", "etag"]);
+        assert_eq!(stored[AGE], "0");
+    }
+}
