@@ -1,1 +1,33 @@
+// The README's example needs both features; docs.rs has them all.
+#![cfg_attr(all(feature = "axum", feature = "cache"), doc = include_str!("../README.md"))]
+//!
+//! # The facade
+//!
+//! This crate re-exports the layers, each behind a feature, and has no code of its own. Every layer
+//! is also a crate that can be used alone.
+//!
+//! | feature | what it adds | default |
+//! | --- | --- | --- |
+//! | (always) | [`store`]: the tiered store, embedded | |
+//! | `cache` | `cache`: HTTP caching, `CacheLayer` | yes |
+//! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`) | |
+//! | `redis` | the second tier on Redis or Valkey | |
+//! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
+//! | `postcard`, `json` | codecs of typed values, beside the default bincode | |
+//! | `full` | all of them | |
 
+/// The tiered store: all of `tower-keep-store`.
+pub use tower_keep_store as store;
+
+/// HTTP caching over the store: all of `tower-keep-cache`.
+#[cfg(feature = "cache")]
+pub use tower_keep_cache as cache;
+
+/// What a service needs most: `use tower_keep::prelude::*;`.
+pub mod prelude {
+    #[cfg(feature = "cache")]
+    pub use tower_keep_cache::{CacheControl, CacheLayer, CacheTags};
+    #[cfg(feature = "redis")]
+    pub use tower_keep_store::Redis;
+    pub use tower_keep_store::{L1, Store, Ttl, Typed};
+}

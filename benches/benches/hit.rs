@@ -100,7 +100,7 @@ fn main() {
     criterion
         .bench_function("store: L1 hit", |b| b.iter(|| users.get(&next()).now_or_never().unwrap()));
     criterion.bench_function("store: L1 miss", |b| {
-        b.iter(|| users.get(&(next() + ENTRIES)).now_or_never().unwrap())
+        b.iter(|| users.get(&(next() + ENTRIES)).now_or_never().unwrap());
     });
     criterion.bench_function("store: get_or_try_set, L1 hit", |b| b.iter(|| get_or_set(next())));
     criterion.bench_function("service: bare", |b| {

@@ -100,8 +100,15 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Stored { data, .. } => {
-                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            Kind::Stored { data, trailers } => {
+                let len = data.as_ref().map_or(0, |data| data.len() as u64);
+                let mut hint = SizeHint::new();
+                hint.set_lower(len);
+                // An exact size would promise that nothing follows.
+                if trailers.is_none() {
+                    hint.set_upper(len);
+                }
+                hint
             }
             Kind::Shared { reader } => reader.size_hint(),
             Kind::Inner { body } => body.size_hint(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tower_keep_store::{Hit, Proof};
 
 use crate::conditional::Validators;
@@ -31,6 +31,8 @@ pub(crate) struct Arriving {
     pub(crate) status: StatusCode,
     /// As they will be stored.
     pub(crate) headers: HeaderMap,
+    /// The `Age` that an earlier cache gave it.
+    pub(crate) received_age: Option<HeaderValue>,
     pub(crate) validators: Validators,
     pub(crate) times: StoredTimes,
     pub(crate) body: SharedBody,

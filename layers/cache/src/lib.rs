@@ -77,6 +77,7 @@ mod policy;
 mod pump;
 mod respond;
 mod service;
+mod settle;
 mod shared;
 mod stored;
 mod tags;

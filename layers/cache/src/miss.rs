@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Follow, Hit, Join, KeyBuf, Mark, State, Strength};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, KeyBuf, Mark, State, Strength};
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -38,6 +38,7 @@ pub(crate) struct Miss<S, ReqBody> {
 }
 
 /// What a follower does next.
+#[allow(clippy::large_enum_variant, reason = "it is moved once, and soon taken apart")]
 enum Next<B> {
     Done(Response<CacheBody<B>>),
     /// The resource has variants; this is where to look.
@@ -75,8 +76,8 @@ where
                     let fill = Fill {
                         core,
                         service,
-                        asked,
                         request,
+                        asked,
                         directives,
                         place,
                         stale,
@@ -102,6 +103,7 @@ where
                     }
                 }
                 Join::Follow(mut follow) => {
+                    self.core.space.count(Count::Coalesced);
                     match timeout(self.core.settings.max_wait, follow.landed()).await {
                         Ok(landing) => self.landed(landing, follow, since),
                         Err(_) => Next::Alone,
@@ -130,7 +132,7 @@ where
         let (answer, _) = oneshot::channel();
         let asked = Asked::of(&request);
         let fill =
-            Fill { core, service, asked, request, directives, place, stale, fwd, lead, answer };
+            Fill { core, service, request, asked, directives, place, stale, fwd, lead, answer };
         tokio::spawn(fill.run());
     }
 
@@ -162,7 +164,7 @@ where
                     return Next::Look(place, None);
                 }
                 let status = collapsed.fwd_status(arriving.status).stored();
-                let response = respond::arriving(core, &arriving, &asked, core.now_ms(), &status);
+                let response = respond::arriving(core, &arriving, &asked, &status);
                 response.map_or(Next::Alone, Next::Done)
             }
             Some(Landing::Found(hit)) => {

@@ -85,7 +85,6 @@ pub(crate) fn arriving<B>(
     core: &Core,
     response: &Arriving,
     asked: &Asked,
-    now_ms: u64,
     status: &CacheStatus,
 ) -> Option<Response<CacheBody<B>>> {
     let unchanged =
@@ -100,10 +99,10 @@ pub(crate) fn arriving<B>(
         };
         (response.headers.clone(), response.status, body)
     };
-    match response.times.age(now_ms) {
-        // Only an earlier cache can have made it old already (RFC 9111 §5.1).
-        0 => drop(headers.remove(AGE)),
-        age => drop(headers.insert(AGE, cache_status::age_value(age))),
+    // It was made for this request, so only an earlier cache's `Age` is true of it (RFC 9111 §5.1).
+    match &response.received_age {
+        Some(age) => drop(headers.insert(AGE, age.clone())),
+        None => drop(headers.remove(AGE)),
     }
     put_status(&mut headers, status.to_value(&core.settings.name));
     Some(assemble(code, headers, body))

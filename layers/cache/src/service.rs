@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body::Body;
-use tower_keep_store::BoxError;
+use tower_keep_store::{BoxError, Count};
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -126,6 +126,7 @@ where
         };
         match stale {
             Some(response) => {
+                core.space.count(Count::StaleServed);
                 miss.refresh();
                 CacheFuture::hit(response)
             }

@@ -280,7 +280,8 @@ impl Reader {
             .sum();
         let left = state.expected.map(|expected| expected.saturating_sub(state.written));
         match (&state.end, left) {
-            (Some(End::Complete(_)), _) => SizeHint::with_exact(ahead),
+            // An exact size would promise that nothing follows, such as trailers.
+            (Some(End::Complete(None)), _) => SizeHint::with_exact(ahead),
             (None, Some(left)) => SizeHint::with_exact(ahead + left),
             _ => {
                 let mut hint = SizeHint::new();
@@ -298,10 +299,10 @@ impl Drop for Reader {
         if state.kept.is_none() {
             state.trim();
         }
-        if state.readers.is_empty() {
-            if let Some(writer) = state.writer.take() {
-                writer.wake();
-            }
+        if state.readers.is_empty()
+            && let Some(writer) = state.writer.take()
+        {
+            writer.wake();
         }
     }
 }

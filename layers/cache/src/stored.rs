@@ -1,7 +1,7 @@
 //! What the layer keeps in the store: responses, and the rules that tell their variants apart.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, CONNECTION, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{AGE, CONNECTION, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
@@ -13,17 +13,17 @@ use crate::vary::VaryRule;
 
 /// Fields that are about one connection (RFC 9110 §7.6.1, RFC 9111 §3.1), beside those that
 /// `Connection` names.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("proxy-authentication-info"),
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];
 
 /// An entry of the cache.
+#[allow(clippy::large_enum_variant, reason = "it lies in an `Arc`, and nearly all are responses")]
 #[derive(Debug)]
 pub(crate) enum Stored {
     /// A response.
@@ -70,12 +70,12 @@ impl StoredResponse {
     /// `headers` as [`stored_headers`] made them.
     pub(crate) fn new(
         status: StatusCode,
-        headers: HeaderMap,
+        headers: &HeaderMap,
         body: Bytes,
         trailers: Option<HeaderMap>,
         times: StoredTimes,
     ) -> Self {
-        let validators = Validators::from_headers(&headers);
+        let validators = Validators::from_headers(headers);
         let earlier_cache = headers.get(CACHE_STATUS).is_some_and(|value| !value.is_empty());
         Self { status, headers: compact(headers), body, trailers, validators, times, earlier_cache }
     }
@@ -120,7 +120,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The same fields, their values in one allocation of their own: as received, they may be views
 /// into the connection's read buffer, and would keep all of it alive.
-fn compact(headers: HeaderMap) -> HeaderMap {
+fn compact(headers: &HeaderMap) -> HeaderMap {
     let total = headers.values().map(HeaderValue::len).sum();
     let mut buffer = BytesMut::with_capacity(total);
     for value in headers.values() {
@@ -129,7 +129,7 @@ fn compact(headers: HeaderMap) -> HeaderMap {
     let buffer = buffer.freeze();
     let mut at = 0;
     let mut compacted = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in &headers {
+    for (name, value) in headers {
         let end = at + value.len();
         // What was a valid value still is.
         if let Ok(mut copy) = HeaderValue::from_maybe_shared(buffer.slice(at..end)) {
@@ -208,7 +208,7 @@ impl Codec<Stored> for StoredCodec {
             WireHead::Variants(variants) => Ok(Stored::Variants(variants)),
             WireHead::Response(head) => {
                 let status = StatusCode::from_u16(head.status)?;
-                let headers = stored_headers(&from_fields(head.headers)?);
+                let headers = &stored_headers(&from_fields(head.headers)?);
                 let trailers = head.trailers.map(from_fields).transpose()?;
                 Ok(Stored::Response(StoredResponse::new(
                     status,
@@ -263,7 +263,7 @@ mod tests {
             }
             let trailers = trailer.map(|value| HeaderMap::from_iter([("grpc-status".parse().unwrap(), value.parse().unwrap())]));
             let status = StatusCode::from_u16(status).unwrap();
-            let response = StoredResponse::new(status, stored_headers(&headers), body.into(), trailers, times());
+            let response = StoredResponse::new(status, &stored_headers(&headers), body.into(), trailers, times());
             let value = Stored::Response(response.clone());
             let Stored::Response(found) = StoredCodec.decode(StoredCodec.encode(&value).unwrap()).unwrap() else {
                 panic!("not a response");

@@ -22,7 +22,9 @@ use tower_keep_cache::{CacheTags, Heuristic, SetCookie};
 use origin::{Answer, Origin, answer, cached, cached_with, get, read, request, send};
 
 const SECOND: Duration = Duration::from_secs(1);
-const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+type Fields = &'static [(&'static str, &'static str)];
+
+const FRESH: Fields = &[("cache-control", "max-age=60")];
 
 fn streamed(fields: &[(&str, &str)], frames: Vec<Result<Frame<Bytes>, io::Error>>) -> Answer {
     answer(fields, "").map(|_| BodyExt::boxed(StreamBody::new(stream::iter(frames))))
@@ -46,7 +48,7 @@ async fn a_fresh_response_is_a_hit_with_its_age_and_ttl() {
 
 #[tokio::test]
 async fn what_may_not_be_stored_is_not() {
-    let cases: &[(&str, &[(&str, &str)], &[(&str, &str)])] = &[
+    let cases: &[(&str, Fields, Fields)] = &[
         ("no-store", &[], &[("cache-control", "no-store, max-age=60")]),
         ("private", &[], &[("cache-control", "private, max-age=60")]),
         ("set-cookie", &[], &[("cache-control", "max-age=60"), ("set-cookie", "id=1")]),
@@ -104,7 +106,7 @@ async fn cookies_can_be_told_apart_by_vary_or_left_out_of_the_store() {
 
 #[tokio::test]
 async fn some_requests_pass_through_and_say_why() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[(&str, Fields, &str)] = &[
         ("GET", &[("range", "bytes=0-1")], "fwd=bypass; detail=range"),
         ("GET", &[("upgrade", "websocket")], "fwd=bypass; detail=upgrade"),
         ("GET", &[("if-match", "\"a\"")], "fwd=bypass; detail=precondition"),
@@ -249,6 +251,30 @@ async fn what_is_stale_is_validated() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_validated_response_keeps_its_tags() {
+    let origin = Origin::new(|n, request| async move {
+        let mut response =
+            answer(&[("cache-control", "max-age=10"), ("etag", "\"v1\"")], n.to_string());
+        if request.headers().contains_key("if-none-match") {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response.extensions_mut().insert(CacheTags::from(["new"]));
+        } else {
+            response.extensions_mut().insert(CacheTags::from(["old"]));
+        }
+        response
+    });
+    for tag in ["old", "new"] {
+        let (cache, store) = cached(&origin);
+        send(&cache, get(&[])).await;
+        advance(SECOND * 11).await;
+        assert_eq!(send(&cache, get(&[])).await.cache(), "fwd=stale; fwd-status=304; stored");
+        assert!(send(&cache, get(&[])).await.is_hit());
+        store.invalidate_tag(tag).await.unwrap();
+        assert!(!send(&cache, get(&[])).await.is_hit(), "{tag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_and_stale_if_error() {
     let origin = Origin::new(|n, _| async move {
         sleep(SECOND).await;
@@ -315,10 +341,10 @@ async fn tags_from_every_source_drop_responses() {
         match request.uri().path() {
             "/extension" => drop(response.extensions_mut().insert(CacheTags::from(["t", "u"]))),
             "/surrogate-key" => {
-                drop(response.headers_mut().insert("surrogate-key", "s t".parse().unwrap()))
+                drop(response.headers_mut().insert("surrogate-key", "s t".parse().unwrap()));
             }
             "/cache-tag" => {
-                drop(response.headers_mut().insert("cache-tag", "s,t".parse().unwrap()))
+                drop(response.headers_mut().insert("cache-tag", "s,t".parse().unwrap()));
             }
             _ => {}
         }

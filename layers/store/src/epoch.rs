@@ -43,6 +43,7 @@ impl Epochs {
 /// One tag, interned: all entries that carry it share this cell.
 #[derive(Debug)]
 pub(crate) struct TagCell {
+    tag: Tag,
     hard: AtomicU64,
     soft: AtomicU64,
     touched: AtomicU64,
@@ -51,14 +52,19 @@ pub(crate) struct TagCell {
 }
 
 impl TagCell {
-    fn new(epochs: Epochs, assumed: bool) -> Self {
+    fn new(tag: Tag, epochs: Epochs, assumed: bool) -> Self {
         let Epochs { hard, soft, touched } = epochs;
         Self {
+            tag,
             hard: hard.into(),
             soft: soft.into(),
             touched: touched.into(),
             assumed: assumed.into(),
         }
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
+        &self.tag
     }
 
     pub(crate) fn epochs(&self) -> Epochs {
@@ -182,7 +188,7 @@ impl TagTable {
         let cell = cells
             .by_name
             .entry(tag.clone())
-            .or_insert_with(|| Arc::new(TagCell::new(epochs, false)));
+            .or_insert_with(|| Arc::new(TagCell::new(tag.clone(), epochs, false)));
         if cell.assumed.swap(false, Ordering::AcqRel) {
             // The truth replaces what was assumed, even if it is lower; what was stored on the
             // assumption becomes a miss.
@@ -237,7 +243,7 @@ impl Cells {
         self.sweep_if_full();
         // A swept tag may have been invalidated before it was swept, so its new cell takes the
         // highest epoch that any swept cell had.
-        let cell = Arc::new(TagCell::new(Epochs::all(self.swept), true));
+        let cell = Arc::new(TagCell::new(tag.clone(), Epochs::all(self.swept), true));
         self.by_name.insert(tag.clone(), Arc::clone(&cell));
         cell
     }

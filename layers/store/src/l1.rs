@@ -234,7 +234,7 @@ mod tests {
                         match (i + thread) % 5 {
                             0 => memory.remove(KeyRef::new(&key)),
                             1 => drop(memory.get(KeyRef::new(&key))),
-                            _ => drop(memory.insert(KeyRef::new(&key), slot(clock, i, 744))),
+                            _ => assert!(memory.insert(KeyRef::new(&key), slot(clock, i, 744))),
                         }
                     }
                 });
@@ -260,16 +260,13 @@ mod tests {
             for (key, number) in steps {
                 let bytes = [key];
                 let at = KeyRef::new(&bytes);
-                match number {
-                    Some(number) => {
-                        let slot = slot(clock, number, 1);
-                        memory.insert(at, Arc::clone(&slot));
-                        model.insert(key, slot);
-                    }
-                    None => {
-                        memory.remove(at);
-                        model.remove(&key);
-                    }
+                if let Some(number) = number {
+                    let slot = slot(clock, number, 1);
+                    memory.insert(at, Arc::clone(&slot));
+                    model.insert(key, slot);
+                } else {
+                    memory.remove(at);
+                    model.remove(&key);
                 }
                 let found = memory.get(at);
                 prop_assert_eq!(found.is_some(), model.contains_key(&key));

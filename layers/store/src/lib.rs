@@ -72,7 +72,7 @@ pub use proof::{Mark, Proof};
 pub use redis::{Redis, RedisBuilder};
 pub use slot::Hit;
 pub use space::{Seen, Space};
-pub use stats::Stats;
+pub use stats::{Count, Stats};
 pub use store::{Store, StoreBuilder};
 pub use tag::{MAX_TAG_LEN, MAX_TAGS, Reach, Strength, Tag};
 pub use time::Timestamp;

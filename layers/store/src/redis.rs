@@ -113,11 +113,10 @@ impl Remote for Redis {
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
         let connection = &self.0;
         Box::pin(async move {
-            let last = i64::try_from(connection.max_value).unwrap_or(i64::MAX);
             // GETRANGE, not GET: whatever somebody put there, no more than the bound is read. One
             // byte more than allowed comes back of what is too large, and its checksum fails.
             let range =
-                connection.client.getrange(connection.entry_key(&key), 0usize, last as usize);
+                connection.client.getrange(connection.entry_key(&key), 0, connection.max_value);
             let found: Bytes = match connection.within_deadline(range).await {
                 Err(RemoteError::Protocol(text)) if text.starts_with("WRONGTYPE") => {
                     Bytes::from_static(b"?")

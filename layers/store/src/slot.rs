@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::epoch::TagStamp;
+use crate::tag::Tag;
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
 
@@ -100,6 +101,11 @@ impl<V> Hit<V> {
     /// Its instants.
     pub fn lifetime(&self) -> &Lifetime {
         &self.slot.lifetime
+    }
+
+    /// The tags that it was stored with.
+    pub fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.slot.stamps.iter().map(|stamp| stamp.cell.tag()).filter(|tag| !tag.is_own())
     }
 
     /// What it is good for at `now`: an invalidation may have come since the lookup.

@@ -17,6 +17,7 @@ use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::proof::{Mark, Proof};
 use crate::remote::{Put, Remote, Stored};
 use crate::slot::{Hit, Slot};
+use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tag::{Reach, Strength, Tag};
 use crate::time::Timestamp;
@@ -88,7 +89,14 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// waiting.
     pub fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
         let slot = self.inner().l1.as_ref()?.get(key)?;
-        Hit::new(slot, now)
+        let hit = Hit::new(slot, now)?;
+        self.inner().counters.l1_hits.add();
+        Some(hit)
+    }
+
+    /// Counts something that a layer did, in the store's [`Stats`](crate::Stats).
+    pub fn count(&self, what: Count) {
+        self.inner().counters.count(what);
     }
 
     /// Begins a fill under `keys`. Removing one of them, until the ticket is dropped, keeps the
@@ -132,11 +140,9 @@ impl<V: Send + Sync + 'static> Space<V> {
         let seen = Seen(Some(frame::token(&found)));
         let hit =
             if found.is_empty() { None } else { self.admit(remote, ticket, key, &found).await };
-        if hit.is_some() {
-            inner.counters.l2_hits.add()
-        } else {
-            inner.counters.l2_misses.add()
-        }
+        let counter =
+            if hit.is_some() { &inner.counters.l2_hits } else { &inner.counters.l2_misses };
+        counter.add();
         (hit, seen)
     }
 

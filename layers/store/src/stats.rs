@@ -20,13 +20,15 @@ macro_rules! counters {
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.0.load(Relaxed),)* }
+                Stats { $($name: self.$name.sum(),)* }
             }
         }
     };
 }
 
 counters! {
+    /// Values that were found in the first tier, valid.
+    l1_hits,
     /// Values that were found in the second tier, valid.
     l2_hits,
     /// Lookups that the second tier had nothing valid for.
@@ -58,11 +60,54 @@ counters! {
     encode_errors,
 }
 
+/// Something that happens in a layer, for the store to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Count {
+    /// An origin was called.
+    Fill,
+    /// A caller waited for another's fill.
+    Coalesced,
+    /// A fill failed.
+    FailedFill,
+    /// A stale value was served.
+    StaleServed,
+}
+
+impl Counters {
+    pub(crate) fn count(&self, what: Count) {
+        let counter = match what {
+            Count::Fill => &self.fills,
+            Count::Coalesced => &self.coalesced,
+            Count::FailedFill => &self.failed_fills,
+            Count::StaleServed => &self.stale_served,
+        };
+        counter.add();
+    }
+}
+
+/// How many parts a counter has.
+const STRIPES: usize = 16;
+
+/// A counter in parts, so that threads which count at the same time don't wait for each other's
+/// cache lines.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Stripe(AtomicU64);
 
 impl Counter {
+    #[inline]
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Relaxed);
+        thread_local! {
+            static STRIPE: usize = fastrand::usize(..STRIPES);
+        }
+        self.0[STRIPE.with(|stripe| *stripe)].0.fetch_add(1, Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(Relaxed)).sum()
     }
 }

@@ -13,6 +13,7 @@ use crate::backlog::Target;
 use crate::codec::{Bincode, Codec};
 use crate::error::Error;
 use crate::key::{KeyRef, ToKey};
+use crate::l1::Memory;
 use crate::space::Space;
 use crate::stats::Stats;
 use crate::tag::{Reach, Strength, Tag};
@@ -138,7 +139,7 @@ impl Store {
 
     /// Entries in the first tier, and about how many bytes they take.
     pub fn l1_size(&self) -> (u64, u64) {
-        self.0.l1.as_ref().map_or((0, 0), |l1| l1.size())
+        self.0.l1.as_ref().map_or((0, 0), Memory::size)
     }
 
     /// Whether this node hears what the others invalidate and the second tier is in use. Always

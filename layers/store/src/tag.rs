@@ -64,6 +64,11 @@ impl Tag {
         }
     }
 
+    /// Whether the store itself put it on an entry.
+    pub(crate) fn is_own(&self) -> bool {
+        self.0.starts_with('*')
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

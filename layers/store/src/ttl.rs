@@ -145,6 +145,7 @@ pub enum State {
 
 #[cfg(test)]
 mod tests {
+    use super::State::{Fallback, Fresh, Gone, Stale};
     use super::*;
     use proptest::prelude::*;
 
@@ -160,15 +161,14 @@ mod tests {
         let life = ttl.lifetime(at(0), 0, 0.0);
         let states =
             [0, 9_999, 10_000, 14_999, 15_000, 29_999, 30_000].map(|t| life.state(at(t), false));
-        use State::{Fallback, Fresh, Gone, Stale};
         assert_eq!(states, [Fresh, Fresh, Stale, Stale, Fallback, Fallback, Gone]);
     }
 
     #[test]
     fn a_softened_entry_is_stale_while_it_would_be_fresh() {
         let life = Ttl::secs(10).lifetime(at(0), 0, 0.0);
-        assert_eq!(life.state(at(1), true), State::Stale);
-        assert_eq!(life.state(at(10_000), true), State::Gone);
+        assert_eq!(life.state(at(1), true), Stale);
+        assert_eq!(life.state(at(10_000), true), Gone);
     }
 
     #[test]

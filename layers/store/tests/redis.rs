@@ -1,5 +1,6 @@
 //! Two tiers on a real Redis, which the tests start, damage, kill and restart.
 #![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 use std::io;
 use std::sync::Arc;

@@ -153,7 +153,7 @@ impl RequestDirectives {
                 let limit =
                     if directive.is_bare() { MAX_DELTA_SECONDS } else { seconds.unwrap_or(0) };
                 self.set(|it| {
-                    it.max_stale = Some(it.max_stale.map_or(limit, |age| age.min(limit)))
+                    it.max_stale = Some(it.max_stale.map_or(limit, |age| age.min(limit)));
                 });
             }
             _ => {}

@@ -247,10 +247,9 @@ impl Inner {
                 tokio::time::sleep(DRAIN_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
                 if let Some(remote) = inner.remote.as_deref().filter(|remote| remote.is_available())
+                    && let Err(error) = inner.pay_all(remote).await
                 {
-                    if let Err(error) = inner.pay_all(remote).await {
-                        inner.trouble("replay", &error);
-                    }
+                    inner.trouble("replay", &error);
                 }
                 inner.draining.store(false, Ordering::Release);
                 // Something may have been owed just before the flag fell.
