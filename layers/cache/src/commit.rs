@@ -1,6 +1,7 @@
 //! Storing a complete response, under the key of its variant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tower_keep_store::{Hit, Lifetime, Seen, Tag, Ticket, Timestamp};
 
@@ -8,6 +9,9 @@ use crate::core::{Core, Place, variant_key};
 use crate::respond::Asked;
 use crate::stored::{Stored, StoredResponse, Variants};
 use crate::vary::VaryRule;
+
+/// How much longer than a variant their rule is kept, so that it needs to be renewed but rarely.
+const SPARE: Duration = Duration::from_secs(24 * 3600);
 
 /// A complete response, and what its head said about storing it.
 pub(crate) struct Fetched {
@@ -29,47 +33,70 @@ pub(crate) struct Commit<'a> {
 impl Commit<'_> {
     /// Stores the response; returns its entry unless an invalidation came first.
     pub(crate) async fn store(self, fetched: Fetched) -> Option<Hit<Stored>> {
-        let Self { core, ticket, place, asked, seen } = self;
         let Fetched { response, vary, tags } = fetched;
+        let (core, ticket, place) = (self.core, self.ticket, self.place);
         let space = &core.space;
         let lifetime = lifetime(core, &response);
         let response = Arc::new(Stored::Response(response));
-        let primary = space.key(&place.primary);
+        // What was seen is true of the key that the fill looked at.
+        let (seen_primary, seen_variant) = match place.variant {
+            Some(_) => (Seen::default(), self.seen),
+            None => (self.seen, Seen::nothing()),
+        };
         if vary.is_empty() {
-            let seen = if place.variant.is_none() { seen } else { Seen::default() };
-            return space.commit(ticket, primary, response, lifetime, &tags, seen).await;
+            let primary = space.key(&place.primary);
+            return space.commit(ticket, primary, response, lifetime, &tags, seen_primary).await;
         }
-        // A rule that is there already keeps its id, so that the variants stored under it stay.
-        let present = space.peek(primary, core.now());
-        let known = match present.as_deref() {
-            Some(Stored::Variants(known)) if known.rule == vary => Some(known.clone()),
-            _ => None,
-        };
-        let is_new = known.is_none();
-        let variants = known.unwrap_or_else(|| Variants { rule: vary, id: fastrand::u64(..) });
-        let key = variant_key(&place.primary, &variants, &asked.headers);
-        let at_place =
-            place.variant.as_ref().is_some_and(|variant| variant.as_bytes() == key.as_bytes());
-        let (seen_rule, seen_variant) = match (at_place, place.variant.is_some()) {
-            (true, _) => (Seen::default(), seen),
-            (false, true) => (Seen::default(), Seen::nothing()),
-            (false, false) => (seen, Seen::nothing()),
-        };
-        let kept =
-            space.commit(ticket, space.key(&key), response, lifetime, &tags, seen_variant).await?;
-        let outlived = present.is_some_and(|hit| hit.lifetime().keep_until < lifetime.keep_until);
-        if is_new || outlived {
-            // The rule is good for as long as one of the variants is there.
-            let always = Lifetime {
-                fresh_until: lifetime.keep_until,
-                refresh_until: lifetime.keep_until,
-                ..lifetime
-            };
-            let rule = Arc::new(Stored::Variants(variants));
-            space.commit(ticket, primary, rule, always, &[], seen_rule).await;
-        }
-        Some(kept)
+        let variants = rule(core, ticket, place, vary, lifetime, seen_primary).await?;
+        let key = variant_key(&place.primary, &variants, &self.asked.headers);
+        let looked_there =
+            place.variant.as_ref().is_none_or(|variant| variant.as_bytes() == key.as_bytes());
+        let seen = if looked_there { seen_variant } else { Seen::nothing() };
+        space.commit(ticket, space.key(&key), response, lifetime, &tags, seen).await
     }
+}
+
+/// The entry that tells the variants of the resource apart, for at least as long as one of them
+/// with this lifetime is there.
+///
+/// Variants that are fetched side by side must end up under one rule, or they would not find each
+/// other: so the one that is there is taken, whoever made it.
+async fn rule(
+    core: &Core,
+    ticket: &Ticket,
+    place: &Place,
+    vary: VaryRule,
+    lifetime: Lifetime,
+    seen: Seen,
+) -> Option<Variants> {
+    let space = &core.space;
+    let primary = space.key(&place.primary);
+    let same = |hit: &Hit<Stored>| match &**hit {
+        Stored::Variants(known) if known.rule == vary => Some(known.clone()),
+        _ => None,
+    };
+    let present = space.peek(primary, core.now());
+    let known = present.as_ref().and_then(same);
+    if let (Some(known), Some(present)) = (&known, &present)
+        && present.lifetime().keep_until >= lifetime.keep_until
+    {
+        return Some(known.clone());
+    }
+    let variants =
+        known.clone().unwrap_or_else(|| Variants { rule: vary.clone(), id: fastrand::u64(..) });
+    let until = lifetime.keep_until.saturating_add(SPARE);
+    let always =
+        Lifetime { fresh_until: until, refresh_until: until, keep_until: until, ..lifetime };
+    let entry = Arc::new(Stored::Variants(variants.clone()));
+    let seen = if known.is_some() { space.fetch(ticket, primary).await.1 } else { seen };
+    space.commit(ticket, primary, entry, always, &[], seen).await?;
+    if known.is_some() {
+        return Some(variants);
+    }
+    // Another fill, here or on another node, may have been first.
+    let (first, _) = space.fetch(ticket, primary).await;
+    let first = first.or_else(|| space.peek(primary, core.now()));
+    Some(first.as_ref().and_then(same).unwrap_or(variants))
 }
 
 /// The instants by which the store judges. Past the last at which the response may be served,

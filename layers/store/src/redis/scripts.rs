@@ -1,12 +1,13 @@
 //! The Lua scripts: what must happen in one step on the server.
 //!
-//! The epoch clock is the key `{prefix}:epoch`, "<last epoch drawn> <last hard invalidation>". A
-//! tag is "<hard> <soft> <touched>". It and
-//! all tags share one hash slot (the braces are literal), so that the scripts may touch several of
-//! them on a Cluster; entries are spread over all slots. An epoch is the server's time in
-//! microseconds, or one more than the last, or one more than the caller knows of, whichever is
-//! highest: it grows even if the clock key is lost or the clock steps back. Lua's numbers hold
-//! integers up to 2^53 exactly, which microseconds reach in the year 2255.
+//! The epoch clock is the key `{prefix}:epoch`, "last last-hard": the last epoch drawn, and that of
+//! the last hard invalidation. A tag is "hard soft touched". The clock and all tags share one hash
+//! slot (the braces are literal), so that the scripts may touch several of them on a Cluster; entries
+//! are spread over all slots.
+//!
+//! An epoch is the server's time in microseconds, or one more than the last, or one more than the
+//! caller knows of, whichever is highest: it grows even if the clock key is lost or the clock steps
+//! back. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
 
 use fred::types::scripts::Script;
 
