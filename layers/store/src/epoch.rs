@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use smallvec::SmallVec;
+
 use crate::tag::{Strength, Tag};
 
 /// The epochs of one tag.
@@ -103,6 +105,10 @@ impl TagStamp {
         self.cell.soft.load(Ordering::Acquire) == self.epochs.soft
     }
 }
+
+/// The stamps of an entry. Two are the store's own; with one tag more they still lie in the entry
+/// itself, so that checking them reads no other memory than the tags' cells, which are hot.
+pub(crate) type Stamps = SmallVec<[TagStamp; 3]>;
 
 /// All tags this process knows of, and its reading of the epoch clock.
 #[derive(Debug)]
@@ -218,7 +224,7 @@ impl TagTable {
 
     /// The stamps for a fill of this process that began at `as_of`, or `None` if one of the tags
     /// was invalidated since: then what was filled may predate the invalidation.
-    pub(crate) fn stamp(&self, tags: &[Tag], as_of: u64) -> Option<Box<[TagStamp]>> {
+    pub(crate) fn stamp(&self, tags: &[Tag], as_of: u64) -> Option<Stamps> {
         let mut cells = self.cells();
         tags.iter()
             .map(|tag| {

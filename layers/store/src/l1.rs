@@ -176,6 +176,7 @@ impl Expiry<Key, Arc<Slot>> for HardExpiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::epoch::Stamps;
     use crate::ttl::Ttl;
     use proptest::prelude::*;
 
@@ -185,7 +186,7 @@ mod tests {
 
     fn slot(clock: Clock, number: u32, bytes: usize) -> Arc<Slot> {
         let lifetime = Ttl::secs(60).lifetime(clock.now(), 0, 0.0);
-        Arc::new(Slot::new(Arc::new(number), lifetime, false, Box::default(), bytes))
+        Arc::new(Slot::new(Arc::new(number), lifetime, false, Stamps::new(), bytes))
     }
 
     /// What moka holds and what the index holds, once moka has caught up.

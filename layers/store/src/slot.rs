@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::epoch::TagStamp;
+use crate::epoch::Stamps;
 use crate::tag::Tag;
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
@@ -17,7 +17,7 @@ const OVERHEAD: usize = 256;
 /// An entry, its value decoded. The type of the value is erased, so that all types share one bound.
 pub(crate) struct Slot {
     pub(crate) lifetime: Lifetime,
-    pub(crate) stamps: Box<[TagStamp]>,
+    pub(crate) stamps: Stamps,
     pub(crate) weight: u32,
     softened: AtomicBool,
     value: Arc<dyn Any + Send + Sync>,
@@ -29,10 +29,11 @@ impl Slot {
         value: Arc<V>,
         lifetime: Lifetime,
         softened: bool,
-        stamps: Box<[TagStamp]>,
+        stamps: Stamps,
         bytes: usize,
     ) -> Self {
-        let weight = bytes.saturating_add(OVERHEAD + size_of_val(&*stamps));
+        let weight = bytes
+            .saturating_add(OVERHEAD + if stamps.spilled() { size_of_val(&*stamps) } else { 0 });
         Self {
             lifetime,
             stamps,

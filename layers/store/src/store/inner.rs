@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::backlog::{Backlog, Debt, Target};
-use crate::epoch::{Epochs, TagStamp, TagTable};
+use crate::epoch::{Epochs, Stamps, TagStamp, TagTable};
 use crate::error::RemoteError;
 use crate::event::{Announcement, Event};
 use crate::fence::Fences;
@@ -118,17 +118,12 @@ impl Inner {
 
     /// The stamps of a fill that began at `as_of`, from what the second tier says of its `tags`;
     /// nothing if one may have been invalidated since.
-    pub(crate) fn stamps_from(
-        &self,
-        tags: &[Tag],
-        found: &[Epochs],
-        as_of: u64,
-    ) -> Option<Box<[TagStamp]>> {
+    pub(crate) fn stamps_from(&self, tags: &[Tag], found: &[Epochs], as_of: u64) -> Option<Stamps> {
         let stamps = tags
             .iter()
             .zip(found)
             .map(|(tag, &epochs)| TagStamp { cell: self.tags.raise(tag, epochs), epochs });
-        let stamps: Box<[TagStamp]> = stamps.collect();
+        let stamps: Stamps = stamps.collect();
         found.iter().all(|epochs| epochs.touched <= as_of).then_some(stamps)
     }
 
@@ -138,7 +133,7 @@ impl Inner {
         &self,
         remote: &dyn Remote,
         tags: &[(Tag, Epochs)],
-    ) -> Option<Box<[TagStamp]>> {
+    ) -> Option<Stamps> {
         let unknown = tags.iter().filter(|(tag, epochs)| {
             // A frame that is ahead of this node carries news; one that is behind is old.
             self.tags.find(tag).is_none_or(|cell| {
