@@ -1,4 +1,4 @@
-//! `Cache-Status`: what the cache did with a request (RFC 9211), and `Age`.
+//! `Cache-Status`: what the cache did with a request (RFC 9211).
 
 use std::fmt::Write as _;
 
@@ -134,11 +134,6 @@ pub(crate) fn hit_value(name: &CacheName, ttl: i64) -> HeaderValue {
         // Of exactly the size needed, the vector becomes the value without another allocation.
         value([name.0.as_bytes(), HIT, sign, digits].concat())
     })
-}
-
-/// The value of `Age` (RFC 9111 §5.1).
-pub(crate) fn age_value(seconds: u64) -> HeaderValue {
-    with_digits(seconds, |digits| value(digits.to_vec()))
 }
 
 fn value(text: Vec<u8>) -> HeaderValue {

@@ -2,14 +2,15 @@
 //! validate it (RFC 9110 §13, RFC 9111 §4.3).
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE,
     CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::field::{Members, http_date, trim};
+use crate::stored::remove_hop_by_hop;
 
 /// What a client, or the origin, can be asked about a stored response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,14 +106,20 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Fields of a 304 that say nothing about the stored response: they would describe content that the
-/// 304 doesn't have, or are about the connection (RFC 9111 §3.2).
+/// Fields of a 304 that are not taken over (RFC 9111 §3.2): they describe content, which the 304
+/// doesn't have; or are for the client whose request happened to validate, not for all after it.
 const NOT_TAKEN_OVER: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, CONNECTION];
+    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, SET_COOKIE];
 
 /// Brings the fields of a stored response up to date with those of the 304 that validated it
 /// (RFC 9111 §3.2, §4.3.4).
 pub(crate) fn freshen(stored: &mut HeaderMap, received: &HeaderMap) {
+    let mut received = received.clone();
+    remove_hop_by_hop(&mut received);
+    // They speak of the former answer: an old Date would make the validated response look old.
+    // Without one, the time at which the 304 came counts (RFC 9110 §6.6.1).
+    stored.remove(AGE);
+    stored.remove(DATE);
     for name in received.keys().filter(|name| !NOT_TAKEN_OVER.contains(name)) {
         stored.remove(name);
         for value in received.get_all(name) {
@@ -188,10 +195,15 @@ mod tests {
             ("cache-control", "max-age=1"),
             ("content-type", "text/plain"),
             ("x-old", "1"),
+            ("date", MONDAY),
+            ("age", "0"),
         ]);
         let received = headers(&[
             ("cache-control", "max-age=9"),
             ("content-type", "text/html"),
+            ("set-cookie", "id=1"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
             ("x-new", "2"),
         ]);
         freshen(&mut stored, &received);

@@ -57,6 +57,7 @@
 //! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
 //! where something kept it from being stored.
 
+mod age;
 mod body;
 mod budget;
 mod cache_control;

@@ -18,7 +18,7 @@ use crate::core::{Core, Place, variant_key};
 use crate::fill::{Answer, Fill};
 use crate::judge::{fallback, usable};
 use crate::landing::Landing;
-use crate::policy::RequestDirectives;
+use crate::policy::{RequestDirectives, Reuse, reuse};
 use crate::respond::{self, Asked};
 use crate::stored::Stored;
 
@@ -162,6 +162,12 @@ where
                 if !arriving.selects.matches(&asked.headers) {
                     let place = self.place.with_unknown_variant(&arriving.selects, &asked.headers);
                     return Next::Look(place, None);
+                }
+                // RFC 9111 §4: requests are collapsed only as far as the response may be reused for
+                // them. One that has to be validated for each is for the leader alone.
+                let verdict = reuse(&arriving.times, &self.directives, core.now_ms());
+                if verdict == Reuse::MustValidate {
+                    return Next::Alone;
                 }
                 let status = collapsed.fwd_status(arriving.status).stored();
                 let response = respond::arriving(core, &arriving, &asked, &status);

@@ -3,6 +3,7 @@
 use http::header::AGE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
+use crate::age::age_value;
 use crate::body::CacheBody;
 use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
 use crate::conditional::{not_modified, not_modified_headers};
@@ -58,7 +59,7 @@ fn from_stored<B>(
     now_ms: u64,
     status: HeaderValue,
 ) -> Response<CacheBody<B>> {
-    let age = cache_status::age_value(stored.times.age(now_ms));
+    let age = age_value(stored.times.age(now_ms));
     let unchanged = stored.status == StatusCode::OK && not_modified(request, &stored.validators);
     let (mut headers, code, body) = if unchanged {
         (not_modified_headers(&stored.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())

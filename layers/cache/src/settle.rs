@@ -131,7 +131,11 @@ where
         let keep = verdict.is_ok() && !added.overflow && tags.len() <= MAX_TAGS;
         let status = if keep { self.status.stored() } else { self.status };
         let now_ms = self.core.now_ms();
-        let reply = respond::validated(&self.core, &renewed, &self.asked, now_ms, &status);
+        let mut reply = respond::validated(&self.core, &renewed, &self.asked, now_ms, &status);
+        // They are not stored, but for whoever caused the validation.
+        for cookie in validation.headers.get_all(SET_COOKIE) {
+            reply.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
         let Self { core, asked, place, lead, answer, seen, .. } = self;
         let _ = answer.send(Answer::Done(Ok(reply)));
         if keep {

@@ -1,7 +1,9 @@
 //! What the layer keeps in the store: responses, and the rules that tell their variants apart.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, CONNECTION, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
@@ -13,8 +15,11 @@ use crate::vary::VaryRule;
 
 /// Fields that are about one connection (RFC 9110 §7.6.1, RFC 9111 §3.1), beside those that
 /// `Connection` names.
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
+    TE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("proxy-authentication-info"),
@@ -105,7 +110,8 @@ pub(crate) fn stored_headers(received: &HeaderMap) -> HeaderMap {
     headers
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the fields that are about a connection (RFC 9111 §3.1).
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

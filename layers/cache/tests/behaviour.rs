@@ -274,6 +274,61 @@ async fn a_validated_response_keeps_its_tags() {
     }
 }
 
+#[tokio::test]
+async fn a_cookie_that_comes_with_a_validation_is_for_one() {
+    let origin = Origin::new(|n, _| async move {
+        let mut answer = answer(&[("cache-control", "public, max-age=60"), ("etag", "\"a\"")], "");
+        if n == 2 {
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            answer.headers_mut().insert("set-cookie", "id=alice".parse().unwrap());
+        }
+        answer
+    });
+    for policy in [SetCookie::Refuse, SetCookie::Strip] {
+        origin.reset();
+        let (cache, _) = cached_with(&origin, |builder| builder.set_cookie(policy));
+        send(&cache, get(&[])).await;
+        let alice = send(&cache, get(&[("cache-control", "no-cache")])).await;
+        assert_eq!((alice.status, alice.field("set-cookie")), (200, "id=alice"));
+        let bob = send(&cache, get(&[])).await;
+        assert!(bob.is_hit() && bob.field("set-cookie").is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_validation_without_a_date_counts_from_when_it_came() {
+    let origin = Origin::new(|n, _| async move {
+        let mut answer = answer(&[("cache-control", "max-age=60"), ("etag", "\"a\"")], "");
+        if n == 1 {
+            let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+            answer.headers_mut().insert("date", date.parse().unwrap());
+        } else {
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        answer
+    });
+    let (cache, _) = cached(&origin);
+    send(&cache, get(&[])).await;
+    advance(SECOND * 100).await;
+    send(&cache, get(&[])).await;
+    assert!(send(&cache, get(&[])).await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_be_validated_for_each_is_not_shared_while_it_arrives() {
+    for (control, calls) in [("no-cache", 2), ("max-age=0", 2), ("max-age=60", 1)] {
+        let origin = Origin::new(move |n, _| async move {
+            sleep(SECOND).await;
+            answer(&[("cache-control", control), ("etag", "\"a\"")], n.to_string())
+        });
+        let (cache, _) = cached(&origin);
+        let (first, second) =
+            tokio::join!(send(&cache, get(&[])), send(&cache, get(&[("cookie", "id=1")])));
+        assert_eq!(origin.calls(), calls, "{control}");
+        assert_eq!(first.text() == second.text(), calls == 1, "{control}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_and_stale_if_error() {
     let origin = Origin::new(|n, _| async move {
