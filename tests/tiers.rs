@@ -28,7 +28,10 @@ struct Instance {
 impl Instance {
     async fn start(server: &RedisServer) -> Self {
         let redis = Redis::connect(&server.url()).await.unwrap();
-        let store = Store::builder().l1(L1::bytes(16 << 20)).l2(redis).build().unwrap();
+        Self::on(Store::builder().l1(L1::bytes(16 << 20)).l2(redis).build().unwrap()).await
+    }
+
+    async fn on(store: Store) -> Self {
         until("it is in step", || store.is_synced()).await;
         let calls = Arc::new(AtomicUsize::new(0));
         let handler = service_fn({
@@ -116,6 +119,24 @@ async fn an_instance_answers_with_what_another_stored_variants_included() {
     }
     assert_eq!(b.calls(), 0);
     assert_eq!(b.get("/page", "de").await.1, "de 1");
+}
+
+#[tokio::test]
+async fn the_second_tier_is_enough() {
+    let server = RedisServer::start().await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let only = Instance::on(Store::builder().l2(redis).build().unwrap()).await;
+    only.get("/plain", "en").await;
+    only.get("/page", "en").await;
+    only.get("/page", "fr").await;
+    entries(&server, 4).await;
+    for (path, language, body) in
+        [("/plain", "de", "en 1"), ("/page", "en", "en 2"), ("/page", "fr", "fr 3")]
+    {
+        assert_eq!(only.get(path, language).await.1, body);
+    }
+    only.store.invalidate_tag("pages").await.unwrap();
+    assert_eq!(only.get("/plain", "en").await.1, "en 4");
 }
 
 #[tokio::test]
