@@ -26,6 +26,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    let _ended = Ended(shared);
     let mut body = pin!(body);
     let mut trailers = None;
     let mut kept = true;
@@ -62,5 +63,15 @@ where
                 return kept.then_some(trailers);
             }
         }
+    }
+}
+
+/// Ends a body whose pump is gone: it returned early, its task was dropped, or the inner body
+/// panicked. Nobody may be left waiting.
+struct Ended<'a>(&'a SharedBody);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fail("it was abandoned before its end".into());
     }
 }

@@ -180,12 +180,13 @@ where
         let mut headers = stored_headers(&parts.headers);
         // The store never gets them; whoever caused the fill does.
         let cookies = take_cookies(&mut headers);
+        let expected = content_length(&parts.headers).or(body.size_hint().exact());
         let reservation = core.budget.reservation(core.settings.max_body);
         let arriving = Arc::new(Arriving {
             status: parts.status,
             validators: Validators::from_headers(&headers),
             times: StoredTimes::new(&plan.lifetime, response_time_ms),
-            body: SharedBody::new(reservation, content_length(&parts.headers)),
+            body: SharedBody::new(reservation, expected),
             selects: Selector::new(plan.vary.clone(), &asked.headers),
             proof: core.space.proof(lead.ticket(), &plan.tags.tags),
             received_age: parts.headers.get(AGE).cloned(),

@@ -82,10 +82,11 @@ impl SharedBody {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader at the first byte; `None` if that isn't there any more.
+    /// A reader at the first byte; `None` if that isn't there any more, or the rest never will be.
     pub(crate) fn reader(&self) -> Option<Reader> {
         let mut state = self.state();
-        if state.dropped > 0 || (state.kept.is_none() && state.end.is_none()) {
+        let begun_over = state.dropped > 0 || (state.kept.is_none() && state.end.is_none());
+        if begun_over || matches!(state.end, Some(End::Failed(_))) {
             return None;
         }
         let id = state.next_id;
@@ -131,7 +132,8 @@ impl SharedBody {
 
     fn finish(&self, end: End) {
         let mut state = self.state();
-        state.end = Some(end);
+        // The first end is the end.
+        state.end.get_or_insert(end);
         state.wake_readers();
     }
 

@@ -685,6 +685,32 @@ async fn a_panicking_handler_panics_its_own_client_and_no_other() {
     assert_eq!(follower.await.unwrap().status, 200);
 }
 
+#[tokio::test]
+async fn a_body_that_panics_or_is_abandoned_leaves_no_reader_waiting() {
+    let origin = Origin::new(|_, _| async {
+        let frames = stream::iter(0..2).map(|i| {
+            assert!(i == 0, "a bug in the body");
+            Ok::<_, io::Error>(Frame::data(Bytes::from("half")))
+        });
+        answer(FRESH, "").map(|_| BodyExt::boxed(StreamBody::new(frames)))
+    });
+    let (cache, _) = cached(&origin);
+    let response = cache.clone().oneshot(get(&[])).await.unwrap();
+    let read = timeout(SECOND * 5, response.into_body().collect()).await.expect("it ends");
+    assert!(read.unwrap_err().to_string().contains("abandoned"));
+}
+
+#[tokio::test]
+async fn the_length_of_a_body_is_known_on_a_miss_as_on_a_hit() {
+    let origin = Origin::with(FRESH);
+    let (cache, _) = cached(&origin);
+    for _ in 0..2 {
+        let response = cache.clone().oneshot(get(&[])).await.unwrap();
+        assert_eq!(http_body::Body::size_hint(response.body()).exact(), Some(1));
+        read(response).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever_for_somebody_elses_response() {
     let origin = Origin::new(|n, _| async move {

@@ -239,10 +239,9 @@ impl<V: Send + Sync + 'static> Space<V> {
         if self.put(key, entry, None, Some(event)).await {
             return Reach::Everywhere;
         }
-        // What lies in the second tier is older than this value, so at least that must go.
-        inner.owe(Target::Key(key.as_bytes().to_vec()), Strength::Hard);
-        inner.drain_soon();
-        Reach::ThisNode
+        // What lies in the second tier, and with the other nodes, is older than this value: at least
+        // that must go.
+        inner.settle_now(Target::Key(key.as_bytes().to_vec()), Strength::Hard).await
     }
 
     /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale

@@ -145,7 +145,7 @@ impl Store {
     /// Whether this node hears what the others invalidate and the second tier is in use. Always
     /// false without one.
     pub fn is_synced(&self) -> bool {
-        self.0.available().is_some()
+        self.0.is_synced()
     }
 
     /// The store's clock: the time by which entries age.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::error::Error;
 
 /// The longest tag, in bytes.
@@ -52,7 +54,12 @@ impl Tag {
 
     /// The tag that every entry of one space carries.
     pub(crate) fn space(name: &str) -> Self {
-        Self(Arc::from(format!("*{name}")))
+        // A longer name would make a tag that no node accepts.
+        if name.len() < MAX_TAG_LEN {
+            Self(Arc::from(format!("*{name}")))
+        } else {
+            Self(Arc::from(format!("*{:032x}", xxh3_128(name.as_bytes()))))
+        }
     }
 
     /// A tag that came from the second tier: its names include the store's own.

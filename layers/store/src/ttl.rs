@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::tag::{MAX_TAGS, Tag};
 use crate::time::Timestamp;
 
+/// Longer than this, 1,000 years, nothing is fresh: it keeps the arithmetic from overflowing.
+const LONGEST: Duration = Duration::from_secs(1_000 * 366 * 24 * 3600);
+
 /// How long a value is fresh, how long it may be served stale, and the tags it carries.
 ///
 /// ```
@@ -88,7 +91,7 @@ impl Ttl {
     /// here are shares of the fresh time; `dice` is uniform in 0..=1.
     pub(crate) fn lifetime(&self, now: Timestamp, default_jitter: u8, dice: f64) -> Lifetime {
         let percent = f64::from(self.jitter.unwrap_or(default_jitter));
-        let fresh = self.fresh.mul_f64((1.0 - dice * percent / 100.0).clamp(0.0, 1.0));
+        let fresh = self.fresh.min(LONGEST).mul_f64((1.0 - dice * percent / 100.0).clamp(0.0, 1.0));
         let fresh_until = now.saturating_add(fresh);
         let refresh_until = fresh_until.saturating_add(self.stale_while_revalidate);
         let keep_until = refresh_until.max(fresh_until.saturating_add(self.stale_if_error));
@@ -169,6 +172,16 @@ mod tests {
         let life = Ttl::secs(10).lifetime(at(0), 0, 0.0);
         assert_eq!(life.state(at(1), true), Stale);
         assert_eq!(life.state(at(10_000), true), Gone);
+    }
+
+    #[test]
+    fn the_longest_life_is_long_and_does_not_overflow() {
+        let life = Ttl::new(Duration::MAX)
+            .stale_while_revalidate(Duration::MAX)
+            .stale_if_error(Duration::MAX)
+            .lifetime(at(1), 5, 1.0);
+        assert_eq!(life.state(at(30_000_000_000_000 - 1), false), Fresh);
+        assert_eq!(life.keep_until.as_millis(), u64::MAX);
     }
 
     #[test]

@@ -301,6 +301,41 @@ async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_value_too_large_for_the_second_tier_replaces_what_lies_there() {
+    let server = RedisServer::start().await;
+    let redis = Redis::builder(&server.url()).max_value(4096).connect().await.unwrap();
+    let a = Store::builder().l1(L1::bytes(16 << 20)).l2(redis).build().unwrap();
+    until("a is in step", async || a.is_synced()).await;
+    let b = node(&server).await;
+    let (on_a, on_b) = (a.typed::<u8, Vec<u8>>("blob"), b.typed::<u8, Vec<u8>>("blob"));
+    on_a.set(&1, vec![1; 10], Ttl::secs(60)).await.unwrap();
+    assert_eq!(on_b.get(&1).await.unwrap().len(), 10);
+    assert_eq!(on_a.set(&1, vec![1; 10_000], Ttl::secs(60)).await.unwrap(), Reach::Everywhere);
+    assert_eq!(on_a.get(&1).await.unwrap().len(), 10_000);
+    until("b has lost the old value", async || on_b.get(&1).await.is_none()).await;
+    assert!(a.is_synced());
+}
+
+#[tokio::test]
+async fn a_dropped_store_leaves_no_task_and_no_connection() {
+    let server = RedisServer::start().await;
+    let connections = async || match server.command(&[b"CLIENT", b"LIST"]).await {
+        Reply::Bytes(list) => String::from_utf8(list).unwrap().lines().count(),
+        reply => panic!("{reply:?}"),
+    };
+    let (tasks, before) =
+        (tokio::runtime::Handle::current().metrics().num_alive_tasks(), connections().await);
+    let store = node(&server).await;
+    assert!(connections().await >= before + 2);
+    drop(store);
+    until("the connections are closed", async || connections().await == before).await;
+    until("the tasks have ended", async || {
+        tokio::runtime::Handle::current().metrics().num_alive_tasks() <= tasks
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_an_address_or_prefix_is_refused() {
     let message = |redis: Result<Redis, tower_keep_store::Error>| redis.unwrap_err().to_string();
     assert!(message(Redis::builder("not a url").connect_lazy()).contains("address"));

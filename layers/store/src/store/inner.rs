@@ -54,11 +54,16 @@ impl Inner {
     /// was invalidated.
     pub(crate) fn available(&self) -> Option<&dyn Remote> {
         let remote = self.remote.as_deref()?;
-        let usable = remote.is_available() && self.backlog.is_empty();
-        if !usable {
+        if !self.is_synced() {
             self.counters.l2_skipped.add();
+            return None;
         }
-        usable.then_some(remote)
+        Some(remote)
+    }
+
+    /// Whether there is a second tier that can be used now.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.remote.as_deref().is_some_and(Remote::is_available) && self.backlog.is_empty()
     }
 
     /// The flights of the space `name` that end in a `T`.
@@ -156,7 +161,7 @@ impl Inner {
 
     /// Brings an invalidation, in force here already, to the second tier and the other nodes; or
     /// remembers that it must be.
-    pub(super) async fn settle_now(self: &Arc<Self>, target: Target, strength: Strength) -> Reach {
+    pub(crate) async fn settle_now(self: &Arc<Self>, target: Target, strength: Strength) -> Reach {
         if self.remote.is_none() {
             return Reach::Everywhere;
         }
@@ -217,7 +222,7 @@ impl Inner {
     }
 
     /// Remembers an invalidation that the second tier hasn't got.
-    pub(crate) fn owe(&self, target: Target, strength: Strength) {
+    fn owe(&self, target: Target, strength: Strength) {
         self.counters.deferred_invalidations.add();
         self.backlog.push(Debt { target, strength });
     }
@@ -232,7 +237,7 @@ impl Inner {
     }
 
     /// Sees to it that what is owed gets paid, also if no connection is lost or found meanwhile.
-    pub(crate) fn drain_soon(self: &Arc<Self>) {
+    fn drain_soon(self: &Arc<Self>) {
         if self.draining.swap(true, Ordering::AcqRel) {
             return;
         }
