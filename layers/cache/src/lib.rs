@@ -69,6 +69,7 @@ mod error;
 mod field;
 mod fill;
 mod future;
+mod invalidate;
 mod judge;
 mod key;
 mod landing;

@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, KeyBuf, Mark, State, Strength};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Mark, State};
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -216,44 +216,5 @@ where
         let response = self.service.oneshot(self.request).await?;
         let status = CacheStatus::forwarded(self.fwd).fwd_status(response.status()).detail(detail);
         Ok(respond::pass(&self.core, response, &status))
-    }
-}
-
-/// Passes on a request whose method may change its target, and drops what is stored of that when
-/// the response is no error (RFC 9111 §4.4).
-pub(crate) async fn pass_and_invalidate<S, ReqBody, ResBody>(
-    service: S,
-    request: Request<ReqBody>,
-    core: Arc<Core>,
-    key: KeyBuf,
-) -> Result<Response<CacheBody<ResBody>>, S::Error>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-{
-    let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), key)) };
-    let response = service.oneshot(request).await;
-    let target = unless_answered.target.take();
-    let response = response?;
-    if let (Some((core, key)), true) = (target, response.status().as_u16() < 400) {
-        core.space.remove(core.space.key(&key), Strength::Hard).await;
-    }
-    Ok(respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
-}
-
-/// A client that goes away after the handler has begun leaves it unknown what the handler did, so
-/// the worst is assumed.
-struct InvalidateOnDrop {
-    target: Option<(Arc<Core>, KeyBuf)>,
-}
-
-impl Drop for InvalidateOnDrop {
-    fn drop(&mut self) {
-        if let (Some((core, key)), Ok(runtime)) =
-            (self.target.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(
-                async move { core.space.remove(core.space.key(&key), Strength::Hard).await },
-            );
-        }
     }
 }

@@ -13,8 +13,9 @@ use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Place};
 use crate::future::CacheFuture;
+use crate::invalidate::pass_and_invalidate;
 use crate::judge::judge;
-use crate::miss::{Miss, pass_and_invalidate};
+use crate::miss::Miss;
 use crate::policy::{BypassReason, RequestClass, Reuse};
 use crate::respond;
 

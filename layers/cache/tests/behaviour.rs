@@ -448,6 +448,26 @@ async fn unsafe_methods_drop_their_target_unless_they_fail() {
 }
 
 #[tokio::test]
+async fn unsafe_methods_drop_what_their_response_names() {
+    let origin = Origin::new(|n, request| async move {
+        let name = request.headers().get("x-name").cloned();
+        let mut response = answer(FRESH, n.to_string());
+        if let Some(name) = name {
+            response.headers_mut().insert("content-location", name);
+        }
+        response
+    });
+    for (named, dropped) in
+        [("/a", true), ("http://example.com/a", true), ("http://other.com/a", false)]
+    {
+        let (cache, _) = cached(&origin);
+        send(&cache, get(&[])).await;
+        send(&cache, request("POST", "http://example.com/new", &[("x-name", named)])).await;
+        assert_eq!(send(&cache, get(&[])).await.is_hit(), !dropped, "{named}");
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_concurrent_misses_make_one_call() {
     let go = Arc::new(Notify::new());
     let origin = Origin::new({

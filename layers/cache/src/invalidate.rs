@@ -1,0 +1,119 @@
+//! Requests that may change what is stored: they pass, and their targets are dropped (RFC 9111 §4.4).
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use http::uri::{Authority, Uri};
+use http::{HeaderMap, Request, Response};
+use tower::ServiceExt;
+use tower_keep_store::{KeyBuf, Strength};
+use tower_service::Service;
+
+use crate::body::CacheBody;
+use crate::cache_status::{CacheStatus, Fwd};
+use crate::core::Core;
+use crate::respond;
+
+/// Passes on a request whose method may change its target. When the response is no error, drops what
+/// is stored of that, and of what the response names as `Location` or `Content-Location`, within the
+/// same origin.
+pub(crate) async fn pass_and_invalidate<S, ReqBody, ResBody>(
+    service: S,
+    request: Request<ReqBody>,
+    core: Arc<Core>,
+    key: KeyBuf,
+) -> Result<Response<CacheBody<ResBody>>, S::Error>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), key.clone())) };
+    let (uri, headers) = (request.uri().clone(), request.headers().clone());
+    let response = service.oneshot(request).await;
+    unless_answered.target = None;
+    let response = response?;
+    if response.status().as_u16() < 400 {
+        let named =
+            [LOCATION, CONTENT_LOCATION].iter().filter_map(|field| response.headers().get(field));
+        let others = named.filter_map(|url| same_origin(url.to_str().ok()?, &uri, &headers));
+        let others = others.filter_map(|uri| core.primary_key(&uri, &headers).ok());
+        let keys: Vec<KeyBuf> = others.chain([key]).collect();
+        let removals =
+            keys.iter().map(|key| core.space.remove(core.space.key(key), Strength::Hard));
+        join_all(removals).await;
+    }
+    Ok(respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
+}
+
+/// The target that a URL names, seen from that of the request; `None` unless it is of the same
+/// origin: no server may invalidate what is another's (RFC 9111 §4.4).
+fn same_origin(url: &str, base: &Uri, headers: &HeaderMap) -> Option<Uri> {
+    // RFC 3986 §5.2, as far as it takes to find resources of the same origin. What climbs (`..`) is
+    // left out: it merely stays until it is stale.
+    let url = url.split('#').next()?;
+    let target = match url.parse::<Uri>() {
+        Ok(absolute) if absolute.scheme().is_some() => {
+            let host = base.authority().map(Authority::as_str);
+            let host = host.or_else(|| headers.get(HOST)?.to_str().ok())?;
+            let same = absolute.authority()?.as_str().eq_ignore_ascii_case(host);
+            return same.then_some(absolute);
+        }
+        _ if url.starts_with("//") => return None,
+        _ if url.starts_with('/') => url.to_owned(),
+        _ if url.split('/').any(|segment| segment == "..") => return None,
+        _ => {
+            let (directory, _) = base.path().rsplit_once('/')?;
+            format!("{directory}/{url}")
+        }
+    };
+    let target: Uri = target.parse().ok()?;
+    let Some(host) = base.authority() else { return Some(target) };
+    let mut parts = target.into_parts();
+    parts.authority = Some(host.clone());
+    parts.scheme = base.scheme().cloned();
+    Uri::from_parts(parts).ok()
+}
+
+/// A client that goes away after the handler has begun leaves it unknown what the handler did, so
+/// the worst is assumed.
+struct InvalidateOnDrop {
+    target: Option<(Arc<Core>, KeyBuf)>,
+}
+
+impl Drop for InvalidateOnDrop {
+    fn drop(&mut self) {
+        if let (Some((core, key)), Ok(runtime)) =
+            (self.target.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(
+                async move { core.space.remove(core.space.key(&key), Strength::Hard).await },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(url: &str, base: &str, host: Option<&str>) -> Option<String> {
+        let headers = host.map(|host| (HOST, host.parse().unwrap()));
+        same_origin(url, &base.parse().unwrap(), &headers.into_iter().collect())
+            .map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn only_urls_of_the_same_origin_are_resolved() {
+        let of = |url| named(url, "/a/b?c", Some("example.com"));
+        assert_eq!(of("/x?y#z").as_deref(), Some("/x?y"));
+        assert_eq!(of("x").as_deref(), Some("/a/x"));
+        assert_eq!(of("http://EXAMPLE.com/x").as_deref(), Some("http://EXAMPLE.com/x"));
+        for other in
+            ["http://other.com/x", "//other.com/x", "../x", "http://example.com:81/x", "\u{7f}"]
+        {
+            assert_eq!(of(other), None, "{other}");
+        }
+        let absolute = named("/x", "https://example.com/a", None);
+        assert_eq!(absolute.as_deref(), Some("https://example.com/x"));
+    }
+}
