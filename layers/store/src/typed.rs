@@ -201,7 +201,11 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
                 return Ok(hit.clone().into_value());
             }
             match self.landed(&mut follow, stale.as_ref()).await {
-                Some(landing) if !landing.is_current(&self.space, since) => follow.reject(),
+                // The one that led has what its own fill got, whatever came since; others can still
+                // run theirs.
+                Some(landing) if filler.is_some() && !landing.is_current(&self.space, since) => {
+                    follow.reject();
+                }
                 Some(landing) => return self.or_stale(landing.outcome, stale),
                 None if filler.is_none() => return self.or_stale(Err(FillError::Panicked), stale),
                 None => {}
