@@ -6,7 +6,7 @@ use std::pin::pin;
 use bytes::Buf;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use tower_keep_store::{BoxError, Lead};
 
 use crate::core::Settings;
@@ -30,14 +30,14 @@ where
     let mut body = pin!(body);
     let mut trailers = None;
     let mut kept = true;
-    let deadline = Instant::now() + settings.max_fill;
+    let mut too_slow = pin!(sleep(settings.max_fill));
     loop {
         let frame = tokio::select! {
             biased;
             () = shared.abandoned(), if !kept || !settings.finish_abandoned => return None,
             frame = poll_fn(|cx| body.as_mut().poll_frame(cx).map_err(Into::into)) => frame,
-            () = sleep_until(deadline), if kept => {
-                // Too slow to be stored; those who read it go on.
+            () = too_slow.as_mut(), if kept => {
+                // It won't be stored; those who read it go on.
                 shared.forget();
                 lead.close();
                 kept = false;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use crate::backlog::Target;
 use crate::codec::{Codec, Encoded};
 use crate::epoch::Epochs;
-use crate::error::Error;
 use crate::event::{Announcement, Event};
 use crate::fence::Ticket;
 use crate::flight::Flights;
@@ -182,9 +181,9 @@ impl<V: Send + Sync + 'static> Space<V> {
         Some(hit)
     }
 
-    /// Stores what a fill got, with `lifetime` and `tags`, and returns its entry; unless an invalidation of its tags or a
-    /// removal of its keys has come since the fill began. `seen` is what [`fetch`](Self::fetch)
-    /// said of this key; without it, only the first tier is written.
+    /// Stores what a fill got, with `lifetime` and `tags`, and returns its entry; unless an
+    /// invalidation of its tags or a removal of its keys has come since the fill began. `seen` is
+    /// what [`fetch`](Self::fetch) said of this key; without it, only the first tier is written.
     ///
     /// When this returns, the first tier has it. The second tier is written before it returns, too,
     /// so let nobody wait for it.
@@ -327,13 +326,9 @@ impl<V: Send + Sync + 'static> Space<V> {
     }
 
     /// Invalidates every entry of this space, at the cost of one tag.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::invalidate_tag`].
-    pub async fn clear(&self, strength: Strength) -> Result<Reach, Error> {
+    pub async fn clear(&self, strength: Strength) -> Reach {
         let [_, space] = &self.0.tags;
-        Ok(self.0.store.invalidate(space.clone(), strength).await)
+        self.0.store.invalidate(space.clone(), strength).await
     }
 }
 

@@ -115,11 +115,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     }
 
     /// Removes all values of this kind, on all nodes, at the cost of one.
-    ///
-    /// # Errors
-    ///
-    /// None at present.
-    pub async fn clear(&self) -> Result<Reach, Error> {
+    pub async fn clear(&self) -> Reach {
         self.space.clear(Strength::Hard).await
     }
 

@@ -192,7 +192,7 @@ impl Inner {
                 let key = Bytes::copy_from_slice(key);
                 let (frame, keep, only_if) = match strength {
                     Strength::Hard => {
-                        (frame::tombstone(fastrand::u64(..)), self.max_fill * 2, None)
+                        (frame::tombstone(fastrand::u64(..)), self.max_fill.saturating_mul(2), None)
                     }
                     Strength::Soft => {
                         let Some(found) = remote.get(key.clone()).await? else { return Ok(()) };
