@@ -18,6 +18,9 @@ pub(crate) struct Validators {
     etag: Option<HeaderValue>,
     /// The field, and what it says in seconds since the Unix epoch.
     last_modified: Option<(HeaderValue, u64)>,
+    /// When it was generated, in seconds since the Unix epoch. No validator, but it stands in for
+    /// `Last-Modified` where a client asks by date.
+    date: Option<u64>,
 }
 
 impl Validators {
@@ -26,7 +29,8 @@ impl Validators {
         let etag = response.get(ETAG).filter(|etag| is_entity_tag(etag.as_bytes())).cloned();
         let last_modified =
             response.get(LAST_MODIFIED).and_then(|date| Some((date.clone(), http_date(date)?)));
-        Self { etag, last_modified }
+        let date = response.get(DATE).and_then(http_date);
+        Self { etag, last_modified, date }
     }
 
     /// Whether there is nothing to ask about.
@@ -54,12 +58,10 @@ pub(crate) fn not_modified(request: &HeaderMap, stored: &Validators) -> bool {
             .iter()
             .any(|line| matches_any(line.as_bytes(), stored.etag.as_ref()));
     }
-    match (request.get(IF_MODIFIED_SINCE), &stored.last_modified) {
-        (Some(since), Some((_, modified))) => {
-            http_date(since).is_some_and(|since| *modified <= since)
-        }
-        _ => false,
-    }
+    let Some(since) = request.get(IF_MODIFIED_SINCE).and_then(http_date) else { return false };
+    // RFC 9111 §4.3.2: without Last-Modified, Date.
+    let modified = stored.last_modified.as_ref().map(|(_, modified)| *modified).or(stored.date);
+    modified.is_some_and(|modified| modified <= since)
 }
 
 fn matches_any(list: &[u8], etag: Option<&HeaderValue>) -> bool {
@@ -175,6 +177,9 @@ mod tests {
         assert!(asks(&[("if-modified-since", MONDAY)], &stored));
         assert!(asks(&[("if-modified-since", TUESDAY)], &stored));
         assert!(!asks(&[("if-modified-since", MONDAY)], &[("last-modified", TUESDAY)]));
+        assert!(asks(&[("if-modified-since", TUESDAY)], &[("date", MONDAY)]));
+        assert!(!asks(&[("if-modified-since", MONDAY)], &[("date", TUESDAY)]));
+        assert!(!asks(&[("if-modified-since", MONDAY)], &[]));
         assert!(!asks(&[("if-modified-since", "yesterday")], &stored));
         assert!(!asks(&[("if-modified-since", TUESDAY), ("if-none-match", "\"b\"")], &stored));
     }
