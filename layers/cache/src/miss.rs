@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Mark, State};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, State};
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -66,7 +66,6 @@ where
             return self.alone("head").await;
         }
         for _ in 0..MAX_ROUNDS {
-            let since = self.core.space.mark();
             let next = match self.join() {
                 Join::Lead(lead, _) => {
                     let (answer, answered) = oneshot::channel();
@@ -105,7 +104,7 @@ where
                 Join::Follow(mut follow) => {
                     self.core.space.count(Count::Coalesced);
                     match timeout(self.core.settings.max_wait, follow.landed()).await {
-                        Ok(landing) => self.landed(landing, follow, since),
+                        Ok(landing) => self.landed(landing, follow),
                         Err(_) => Next::Alone,
                     }
                 }
@@ -143,19 +142,14 @@ where
         self.core.flights.join(key, || space.begin(&[primary, key]))
     }
 
-    /// What a follower makes of the outcome; `since` is from before it began to wait.
-    fn landed(
-        &self,
-        landing: Option<Landing>,
-        follow: Follow<Landing>,
-        since: Mark,
-    ) -> Next<ResBody> {
+    /// What a follower makes of the outcome.
+    fn landed(&self, landing: Option<Landing>, follow: Follow<Landing>) -> Next<ResBody> {
         let core = &self.core;
         let asked = Asked::of(&self.request);
         let collapsed = CacheStatus::forwarded(self.fwd).collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
-                if !core.space.holds(&arriving.proof, since) {
+                if !core.space.holds(&arriving.proof) {
                     follow.reject();
                     return Next::Again;
                 }

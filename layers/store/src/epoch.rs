@@ -184,7 +184,15 @@ impl TagTable {
             Strength::Hard => Epochs::all(epoch),
             Strength::Soft => Epochs::soft(epoch),
         };
-        self.cells().intern(tag).raise(epochs);
+        // Under the lock, as whatever replaces assumed epochs is.
+        let mut cells = self.cells();
+        let cell = cells.intern(tag);
+        cell.raise(epochs);
+        if strength == Strength::Hard {
+            // It is no assumption any more: what the second tier says of the time before must not
+            // replace it, and what it will say of this invalidation is higher.
+            cell.assumed.store(false, Ordering::Release);
+        }
     }
 
     /// Learns the epochs of `tag` from the second tier. Returns its cell.

@@ -110,9 +110,14 @@ impl Memory {
     pub(crate) fn insert(&self, key: KeyRef<'_>, slot: Arc<Slot>) -> bool {
         let fits = u64::from(slot.weight) <= self.max_entry;
         if fits {
-            let key = key.to_key();
-            self.index.pin().insert(key.clone(), Arc::clone(&slot));
-            self.judge.insert(key, slot);
+            let index = self.index.pin();
+            // The very entry that is there is not put in its own place: moka would report it as
+            // replaced, and so take it out of the index.
+            if index.get(&key).is_none_or(|found| !Arc::ptr_eq(found, &slot)) {
+                let key = key.to_key();
+                index.insert(key.clone(), Arc::clone(&slot));
+                self.judge.insert(key, slot);
+            }
         } else {
             self.remove(key);
         }
@@ -206,6 +211,17 @@ mod tests {
         assert_eq!(judged, indexed);
         assert!(indexed <= 100, "{indexed} entries of 1,000 bytes in 100,000");
         assert!(indexed > 50, "{indexed}");
+    }
+
+    #[test]
+    fn an_entry_inserted_twice_is_there() {
+        let clock = Clock::system();
+        let memory = memory(100_000, clock);
+        let (key, slot) = (KeyRef::new(b"key"), slot(clock, 0, 744));
+        for _ in 0..3 {
+            memory.insert(key, Arc::clone(&slot));
+            assert_eq!(both(&memory), (1, 1));
+        }
     }
 
     #[test]

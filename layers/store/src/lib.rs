@@ -67,7 +67,7 @@ pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};
 pub use key::{Key, KeyBuf, KeyRef, MAX_KEY_LEN, ToKey};
 pub use l1::L1;
-pub use proof::{Mark, Proof};
+pub use proof::Proof;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
 pub use slot::Hit;

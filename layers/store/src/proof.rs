@@ -5,10 +5,6 @@ use std::sync::Arc;
 use crate::epoch::TagTable;
 use crate::tag::Tag;
 
-/// A reading of the epoch clock: the invalidations that a caller knows of.
-#[derive(Clone, Copy, Debug)]
-pub struct Mark(pub(crate) u64);
-
 /// As of when something was fetched, and the tags it carries.
 #[derive(Clone, Debug)]
 pub struct Proof {
@@ -17,13 +13,11 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Whether one who began to wait at `since` may have it. An invalidation between the beginning
-    /// of the fill and that moment says no; a later one ran beside the read, and either order is
-    /// right.
-    pub(crate) fn holds(&self, table: &TagTable, since: Mark) -> bool {
-        self.tags.iter().all(|tag| {
-            let touched = table.epochs(tag).touched;
-            touched <= self.as_of || touched > since.0
-        })
+    /// Whether none of the tags was invalidated since.
+    ///
+    /// One who began to wait before the invalidation could have it all the same. But a tag knows
+    /// only its last invalidation: if that came after the waiter, another may have come before.
+    pub(crate) fn holds(&self, table: &TagTable) -> bool {
+        self.tags.iter().all(|tag| table.epochs(tag).touched <= self.as_of)
     }
 }

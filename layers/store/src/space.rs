@@ -13,7 +13,7 @@ use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
-use crate::proof::{Mark, Proof};
+use crate::proof::Proof;
 use crate::remote::{Put, Remote, Stored};
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
@@ -105,20 +105,15 @@ impl<V: Send + Sync + 'static> Space<V> {
         inner.fences.begin(keys, inner.tags.now(), inner.clock.now())
     }
 
-    /// What a caller knows of now. Take one before joining a flight.
-    pub fn mark(&self) -> Mark {
-        Mark(self.inner().tags.now())
-    }
-
     /// As of when a fill with `ticket` and `tags` gets what it gets.
     pub fn proof(&self, ticket: &Ticket, tags: &[Tag]) -> Proof {
         Proof { as_of: ticket.as_of(), tags: self.all_tags(tags).into() }
     }
 
-    /// Whether what `proof` is about may be given to one who knew of everything up to `since`: no
-    /// invalidation lies between.
-    pub fn holds(&self, proof: &Proof, since: Mark) -> bool {
-        proof.holds(&self.inner().tags, since)
+    /// Whether what `proof` is about may be given to one who did not fetch it: nothing has
+    /// invalidated it since.
+    pub fn holds(&self, proof: &Proof) -> bool {
+        proof.holds(&self.inner().tags)
     }
 
     /// Looks into the second tier, and takes what is valid there into the first.
@@ -235,12 +230,17 @@ impl<V: Send + Sync + 'static> Space<V> {
             return Reach::Everywhere;
         }
         let event = Event::Key { key: key.as_bytes().to_vec(), strength: Strength::Hard };
-        if self.put(key, entry, None, Some(event)).await {
-            return Reach::Everywhere;
-        }
-        // What lies in the second tier, and with the other nodes, is older than this value: at least
-        // that must go.
-        inner.settle_now(Target::Key(key.as_bytes().to_vec()), Strength::Hard).await
+        let slot = Arc::clone(&entry.slot);
+        let reach = if self.put(key, entry, None, Some(event)).await {
+            Reach::Everywhere
+        } else {
+            // What lies in the second tier, and with the other nodes, is older than this value: at
+            // least that must go.
+            inner.settle_now(Target::Key(key.as_bytes().to_vec()), Strength::Hard).await
+        };
+        // Once more: until the second tier had it, a read could fetch what lay there before.
+        inner.fences.overtake(key, || inner.keep(key, slot));
+        reach
     }
 
     /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale

@@ -129,7 +129,10 @@ impl Store {
         let inner = &self.0;
         inner.counters.invalidations.add();
         inner.drop_local(key, strength);
-        inner.settle_now(Target::Key(key.as_bytes().to_vec()), strength).await
+        let reach = inner.settle_now(Target::Key(key.as_bytes().to_vec()), strength).await;
+        // Once more: until the second tier had it, a read could fetch from there what was removed.
+        inner.drop_local(key, strength);
+        reach
     }
 
     /// What the store has done so far.

@@ -177,7 +177,6 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         let mut filler = Some(Filler { ttl, fill, timeout: self.hard_timeout });
         let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
         loop {
-            let since = self.space.mark();
             let mut follow = match self.flights.join(key, || self.space.begin(&[key])) {
                 Join::Lead(lead, follow) => match filler.take() {
                     Some(filler) => {
@@ -199,7 +198,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             match self.landed(&mut follow, stale.as_ref()).await {
                 // The one that led has what its own fill got, whatever came since; others can still
                 // run theirs.
-                Some(landing) if filler.is_some() && !landing.is_current(&self.space, since) => {
+                Some(landing) if filler.is_some() && !landing.is_current(&self.space) => {
                     follow.reject();
                 }
                 Some(landing) => return self.or_stale(landing.outcome, stale),

@@ -12,7 +12,7 @@ use super::fill::{Fill, Verdict};
 use super::tags_of;
 use crate::error::{BoxError, FillError};
 use crate::flight::Lead;
-use crate::proof::{Mark, Proof};
+use crate::proof::Proof;
 use crate::slot::Hit;
 use crate::space::Space;
 use crate::ttl::{State, Ttl};
@@ -53,13 +53,13 @@ impl<V> Landing<V> {
         Self { outcome: Ok(hit.clone().into_value()), evidence: Evidence::Stored(hit) }
     }
 
-    /// Whether one who began to wait at `since` may have it.
-    pub(super) fn is_current(&self, space: &Space<V>, since: Mark) -> bool
+    /// Whether one whose fill it wasn't may have it.
+    pub(super) fn is_current(&self, space: &Space<V>) -> bool
     where
         V: Send + Sync + 'static,
     {
         match &self.evidence {
-            Evidence::Filled(proof) => space.holds(proof, since),
+            Evidence::Filled(proof) => space.holds(proof),
             Evidence::Stored(hit) => hit.state_at(space.store().now()) != State::Gone,
             Evidence::Nothing => true,
         }
