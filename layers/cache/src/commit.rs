@@ -88,7 +88,17 @@ async fn rule(
     let always =
         Lifetime { fresh_until: until, refresh_until: until, keep_until: until, ..lifetime };
     let entry = Arc::new(Stored::Variants(variants.clone()));
-    let seen = if known.is_some() { space.fetch(ticket, primary).await.1 } else { seen };
+    let seen = if let Some(known) = &known {
+        // The second tier may know of a removal that this node hasn't heard of: only the very rule
+        // is extended.
+        let (there, seen) = space.fetch(ticket, primary).await;
+        match there.as_ref().and_then(same) {
+            Some(there) if there.id == known.id => seen,
+            _ => Seen::default(),
+        }
+    } else {
+        seen
+    };
     space.commit(ticket, primary, entry, always, &[], seen).await?;
     if known.is_some() {
         return Some(variants);

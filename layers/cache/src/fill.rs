@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Hit, Lead};
+use tower_keep_store::{BoxError, Count, Hit, Lead, State};
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -56,6 +56,9 @@ where
     pub(crate) async fn run(mut self) {
         let core = Arc::clone(&self.core);
         let key = core.space.key(self.place.key());
+        // It was found before the ticket began: what was invalidated in between must not come back
+        // by being validated.
+        self.stale = self.stale.take().filter(|hit| hit.state_at(core.now()) != State::Gone);
         // Another flight may have landed between this one's look and its start.
         if let Some(hit) =
             core.space.peek(key, core.now()).filter(|hit| self.reuse(hit) == Reuse::Fresh)

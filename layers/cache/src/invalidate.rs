@@ -30,8 +30,15 @@ where
     let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), key.clone())) };
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
     let response = service.oneshot(request).await;
-    unless_answered.target = None;
-    let response = response?;
+    let response = match response {
+        Ok(response) => response,
+        // It tells nothing of what the handler did before it.
+        Err(error) => {
+            core.space.remove(core.space.key(&key), Strength::Hard).await;
+            unless_answered.target = None;
+            return Err(error);
+        }
+    };
     if response.status().as_u16() < 400 {
         let named =
             [LOCATION, CONTENT_LOCATION].iter().filter_map(|field| response.headers().get(field));
@@ -42,6 +49,8 @@ where
             keys.iter().map(|key| core.space.remove(core.space.key(key), Strength::Hard));
         join_all(removals).await;
     }
+    // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
+    unless_answered.target = None;
     Ok(respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
 }
 

@@ -1,6 +1,8 @@
 //! Making responses: from what is stored, from what is arriving, and from what merely passes.
 
-use http::header::AGE;
+use http::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::age::age_value;
@@ -117,6 +119,21 @@ pub(crate) fn pass<B>(
 ) -> Response<CacheBody<B>> {
     let mut response = response.map(CacheBody::inner);
     put_status(response.headers_mut(), status.to_value(&core.settings.name));
+    response
+}
+
+/// 304 in place of the inner service's response, which the client has: its fields without those of
+/// the content (RFC 9110 §15.4.5).
+pub(crate) fn unchanged<B>(
+    core: &Core,
+    response: Response<B>,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    let mut response = pass(core, response, status).map(|_| CacheBody::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING] {
+        response.headers_mut().remove(name);
+    }
     response
 }
 

@@ -11,7 +11,7 @@ use tower_keep_store::{BoxError, Count, Hit, Lead, MAX_TAGS, Seen, Tag};
 
 use crate::cache_status::CacheStatus;
 use crate::commit::{Commit, Fetched};
-use crate::conditional::{Validators, freshen};
+use crate::conditional::{Validators, freshen, not_modified};
 use crate::core::{Core, Place};
 use crate::fill::{Answer, Answerer};
 use crate::judge::fallback;
@@ -169,7 +169,15 @@ where
         // Closed first: who asks from here on leads a fill of its own.
         self.lead.close();
         self.lead.land(Landing::Alone);
-        let reply = respond::pass(&self.core, response, &self.status.detail(reason));
+        let status = self.status.detail(reason);
+        let unchanged = response.status() == StatusCode::OK
+            && not_modified(&self.asked.headers, &Validators::from_headers(response.headers()));
+        // The origin was asked without the client's conditions, so they are evaluated here.
+        let reply = if unchanged {
+            respond::unchanged(&self.core, response, &status)
+        } else {
+            respond::pass(&self.core, response, &status)
+        };
         let _ = self.answer.send(Answer::Done(Ok(reply)));
     }
 

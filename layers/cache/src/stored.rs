@@ -174,7 +174,13 @@ fn to_fields(headers: &HeaderMap) -> Fields<'_> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
+/// The most fields that a stored head, or its trailers, may have: a map of many more panics.
+const MAX_FIELDS: usize = 1024;
+
 fn from_fields(fields: Fields<'_>) -> Result<HeaderMap, BoxError> {
+    if fields.len() > MAX_FIELDS {
+        return Err("a head with too many fields".into());
+    }
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         headers.try_append(name.parse::<HeaderName>()?, HeaderValue::from_bytes(value)?)?;
@@ -282,6 +288,21 @@ mod tests {
         #[test]
         fn no_head_panics(head: Vec<u8>, body: Vec<u8>) {
             let _ = StoredCodec.decode(Encoded { head: head.into(), body: body.into() });
+        }
+    }
+
+    #[test]
+    fn a_head_with_too_many_fields_is_an_error() {
+        for count in [MAX_FIELDS + 1, 24_576, 30_000] {
+            let headers = vec![("a", &b""[..]); count];
+            let head = WireHead::Response(WireResponse {
+                status: 200,
+                headers,
+                trailers: None,
+                times: times(),
+            });
+            let head = bincode::serde::encode_to_vec(head, bincode::config::standard()).unwrap();
+            assert!(StoredCodec.decode(Encoded { head: head.into(), body: Bytes::new() }).is_err());
         }
     }
 
