@@ -12,9 +12,9 @@ impl Budget {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// Nothing as yet, to grow up to `limit`.
-    pub(crate) fn reservation(&self, limit: usize) -> Reservation {
-        Reservation { budget: self.clone(), taken: 0, limit }
+    /// Nothing as yet.
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation { budget: self.clone(), taken: 0 }
     }
 }
 
@@ -23,25 +23,35 @@ impl Budget {
 pub(crate) struct Reservation {
     budget: Budget,
     taken: usize,
-    limit: usize,
 }
 
 impl Reservation {
-    /// Takes `bytes` more, if the limit and the budget allow.
+    /// Takes `bytes` more, if the budget allows.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let within = self.taken.checked_add(bytes).is_some_and(|taken| taken <= self.limit);
-        let granted = within
-            && self.budget.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok();
+        let granted =
+            self.budget.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok();
         if granted {
             self.taken += bytes;
         }
         granted
     }
+
+    /// Gives `bytes` back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.taken);
+        self.taken -= bytes;
+        self.budget.0.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives all back.
+    pub(crate) fn release(&mut self) {
+        self.shrink(self.taken);
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.taken, Relaxed);
+        self.release();
     }
 }
 
@@ -50,11 +60,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_one_and_all_and_takes_back() {
+    fn limits_all_together_and_takes_back() {
         let budget = Budget::new(10);
-        let (mut a, mut b) = (budget.reservation(8), budget.reservation(8));
-        assert!(a.grow(8) && !a.grow(1) && !b.grow(3) && b.grow(2));
+        let (mut a, mut b) = (budget.reservation(), budget.reservation());
+        assert!(a.grow(8) && !b.grow(3) && b.grow(2));
+        a.shrink(3);
+        assert!(b.grow(3) && !b.grow(1));
         drop(a);
-        assert!(b.grow(6) && !b.grow(1));
+        assert!(b.grow(5) && !b.grow(1));
+        b.release();
+        assert!(b.grow(10));
     }
 }

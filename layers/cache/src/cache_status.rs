@@ -73,7 +73,7 @@ impl Fwd {
 /// What became of a request that was not simply a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CacheStatus {
-    fwd: Fwd,
+    fwd: Option<Fwd>,
     fwd_status: Option<StatusCode>,
     stored: bool,
     collapsed: bool,
@@ -83,7 +83,12 @@ pub(crate) struct CacheStatus {
 impl CacheStatus {
     /// It went towards the origin.
     pub(crate) fn forwarded(fwd: Fwd) -> Self {
-        Self { fwd, fwd_status: None, stored: false, collapsed: false, detail: None }
+        Self { fwd: Some(fwd), fwd_status: None, stored: false, collapsed: false, detail: None }
+    }
+
+    /// It was answered by the cache itself, from nothing.
+    pub(crate) fn generated() -> Self {
+        Self { fwd: None, fwd_status: None, stored: false, collapsed: false, detail: None }
     }
 
     /// What the origin answered.
@@ -108,8 +113,11 @@ impl CacheStatus {
 
     /// The member that says so.
     pub(crate) fn to_value(self, name: &CacheName) -> HeaderValue {
-        let mut text = format!("{}; fwd={}", name.0, self.fwd.as_str());
+        let mut text = name.0.clone();
         // Writing to a string cannot fail.
+        if let Some(fwd) = self.fwd {
+            let _ = write!(text, "; fwd={}", fwd.as_str());
+        }
         if let Some(status) = self.fwd_status {
             let _ = write!(text, "; fwd-status={}", status.as_u16());
         }
@@ -159,6 +167,8 @@ mod tests {
         );
         let status = CacheStatus::forwarded(Fwd::Bypass).detail("range");
         assert_eq!(status.to_value(&name), "tower-keep; fwd=bypass; detail=range");
+        let status = CacheStatus::generated().detail("only-if-cached");
+        assert_eq!(status.to_value(&name), "tower-keep; detail=only-if-cached");
     }
 
     #[test]

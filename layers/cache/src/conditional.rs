@@ -49,6 +49,15 @@ impl Validators {
     }
 }
 
+/// Whether a 304 is about the response that has these validators. With another entity tag it isn't,
+/// and must not update it (RFC 9111 §4.3.4).
+pub(crate) fn selects(validation: &HeaderMap, stored: &Validators) -> bool {
+    match (validation.get(ETAG), &stored.etag) {
+        (Some(etag), Some(stored)) => opaque(etag.as_bytes()) == opaque(stored.as_bytes()),
+        _ => true,
+    }
+}
+
 /// Whether a GET or HEAD request is answered with 304, given what is stored (RFC 9110 §13.2.2).
 pub(crate) fn not_modified(request: &HeaderMap, stored: &Validators) -> bool {
     if request.contains_key(IF_NONE_MATCH) {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::uri::Uri;
+use http::{HeaderMap, Request};
 use tower_keep_store::{Flights, Hit, KeyBuf, Space, Timestamp};
 
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
-use crate::key::{self, KeyError};
+use crate::key::{KeyError, Target};
 use crate::landing::{Landing, Selector};
+use crate::marks::Marks;
 use crate::policy::PolicyOptions;
 use crate::stored::{Stored, Variants};
 
@@ -18,6 +18,8 @@ pub(crate) struct Core {
     pub(crate) space: Space<Stored>,
     pub(crate) flights: Flights<Landing>,
     pub(crate) budget: Budget,
+    /// The resources that are not to be waited for.
+    pub(crate) marks: Marks,
     pub(crate) settings: Settings,
 }
 
@@ -28,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) max_body: usize,
     pub(crate) max_fill: Duration,
     pub(crate) max_wait: Duration,
+    pub(crate) max_lag: Duration,
     pub(crate) keep_for_validation: Duration,
     pub(crate) finish_abandoned: bool,
 }
@@ -78,11 +81,16 @@ impl Core {
         self.now().as_millis()
     }
 
-    /// The key of a resource.
-    pub(crate) fn primary_key(&self, uri: &Uri, headers: &HeaderMap) -> Result<KeyBuf, KeyError> {
+    /// The key of what a request asks for.
+    pub(crate) fn primary_key<B>(&self, request: &Request<B>) -> Result<KeyBuf, KeyError> {
         let mut primary = self.space.key_buf();
-        key::write_primary(uri, headers, &mut primary)?;
+        Target::of(request)?.write(&mut primary)?;
         Ok(primary)
+    }
+
+    /// All keys that a resource may have.
+    pub(crate) fn each_key(&self, target: &Target<'_>) -> Vec<KeyBuf> {
+        target.each_form(|| self.space.key_buf())
     }
 
     /// Looks into the first tier. If the resource has variants, `variant` becomes the key of the one

@@ -13,6 +13,7 @@ use tower_service::Service;
 use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::Core;
+use crate::key::{Target, sent_uri};
 use crate::respond;
 
 /// Passes on a request whose method may change its target. When the response is no error, drops what
@@ -22,36 +23,35 @@ pub(crate) async fn pass_and_invalidate<S, ReqBody, ResBody>(
     service: S,
     request: Request<ReqBody>,
     core: Arc<Core>,
-    key: KeyBuf,
 ) -> Result<Response<CacheBody<ResBody>>, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), key.clone())) };
-    let (uri, headers) = (request.uri().clone(), request.headers().clone());
-    let response = service.oneshot(request).await;
-    let response = match response {
-        Ok(response) => response,
-        // It tells nothing of what the handler did before it.
-        Err(error) => {
-            core.space.remove(core.space.key(&key), Strength::Hard).await;
-            unless_answered.target = None;
-            return Err(error);
-        }
-    };
-    if response.status().as_u16() < 400 {
-        let named =
-            [LOCATION, CONTENT_LOCATION].iter().filter_map(|field| response.headers().get(field));
-        let others = named.filter_map(|url| same_origin(url.to_str().ok()?, &uri, &headers));
-        let others = others.filter_map(|uri| core.primary_key(&uri, &headers).ok());
-        let keys: Vec<KeyBuf> = others.chain([key]).collect();
+    // Without a key, nothing can be stored of it.
+    let keys = Target::of(&request).map(|target| core.each_key(&target)).unwrap_or_default();
+    let mut unless_answered = InvalidateOnDrop { targets: Some((Arc::clone(&core), keys.clone())) };
+    let uri = sent_uri(request.extensions()).unwrap_or(request.uri()).clone();
+    let headers = request.headers().clone();
+    let result = service.oneshot(request).await;
+    // An error of the service tells nothing of what the handler did before it.
+    let failed = result.as_ref().is_ok_and(|response| response.status().as_u16() >= 400);
+    if !failed {
+        let named = result.iter().flat_map(|response| {
+            [LOCATION, CONTENT_LOCATION].map(|field| response.headers().get(field))
+        });
+        let others =
+            named.flatten().filter_map(|url| same_origin(url.to_str().ok()?, &uri, &headers));
+        let others = others.filter_map(|uri| {
+            Target::new(&uri, &headers).map(|target| core.each_key(&target)).ok()
+        });
+        let keys: Vec<KeyBuf> = others.flatten().chain(keys).collect();
         let removals =
             keys.iter().map(|key| core.space.remove(core.space.key(key), Strength::Hard));
         join_all(removals).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
-    unless_answered.target = None;
-    Ok(respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
+    unless_answered.targets = None;
+    result.map(|response| respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
 }
 
 /// The target that a URL names, seen from that of the request; `None` unless it is of the same
@@ -86,17 +86,19 @@ fn same_origin(url: &str, base: &Uri, headers: &HeaderMap) -> Option<Uri> {
 /// A client that goes away after the handler has begun leaves it unknown what the handler did, so
 /// the worst is assumed.
 struct InvalidateOnDrop {
-    target: Option<(Arc<Core>, KeyBuf)>,
+    targets: Option<(Arc<Core>, Vec<KeyBuf>)>,
 }
 
 impl Drop for InvalidateOnDrop {
     fn drop(&mut self) {
-        if let (Some((core, key)), Ok(runtime)) =
-            (self.target.take(), tokio::runtime::Handle::try_current())
+        if let (Some((core, keys)), Ok(runtime)) =
+            (self.targets.take(), tokio::runtime::Handle::try_current())
         {
-            runtime.spawn(
-                async move { core.space.remove(core.space.key(&key), Strength::Hard).await },
-            );
+            runtime.spawn(async move {
+                for key in &keys {
+                    core.space.remove(core.space.key(key), Strength::Hard).await;
+                }
+            });
         }
     }
 }

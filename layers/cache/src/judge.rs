@@ -1,7 +1,8 @@
 //! Whether an entry answers a request.
 
-use tower_keep_store::{Hit, State};
+use tower_keep_store::{Hit, State, Timestamp};
 
+use crate::cache_status::Fwd;
 use crate::policy::{RequestDirectives, Reuse, reuse, usable_on_error};
 use crate::stored::{Stored, StoredResponse};
 
@@ -37,11 +38,20 @@ pub(crate) fn usable<'a>(
     }
 }
 
+/// Why a request goes to the origin although there is an entry (RFC 9211 §2.2).
+pub(crate) fn why_forwarded(hit: &Hit<Stored>, now_ms: u64) -> Fwd {
+    match judge(hit, &RequestDirectives::default(), now_ms) {
+        // Somebody who asked for nothing in particular would have got it.
+        Some((_, Reuse::Fresh)) => Fwd::Request,
+        _ => Fwd::Stale,
+    }
+}
+
 /// The response in an entry, if it may stand in for an origin that failed.
 pub(crate) fn fallback<'a>(
     hit: &'a Hit<Stored>,
     directives: &RequestDirectives,
-    now: tower_keep_store::Timestamp,
+    now: Timestamp,
 ) -> Option<&'a StoredResponse> {
     let Stored::Response(response) = &**hit else { return None };
     // It may have been invalidated while the origin was being asked.

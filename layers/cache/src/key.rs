@@ -1,9 +1,11 @@
-//! The primary key of a request: its host and target (RFC 9111 §2).
+//! The primary key of a request: its target URI (RFC 9111 §2).
 
 use http::header::HOST;
-use http::uri::Uri;
-use http::{HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Request};
 use tower_keep_store::KeyBuf;
+
+use crate::vary::push_lowercase;
 
 /// The longest key, in bytes. A longer target is not cached: keys are kept in memory.
 const MAX_LEN: usize = 8 * 1024;
@@ -45,39 +47,130 @@ impl KeyError {
     }
 }
 
-/// Writes the key of a request.
+/// What a request asks for.
 ///
 /// The path and the query are taken byte for byte. What a server behind the cache takes to be the
 /// same (`/a/../b`, `%2e`, a parameter twice) is for it to say: a cache that normalises otherwise
-/// than its origin answers for the wrong resource. The scheme is not part of the key, as it is not
-/// part of what a server is sent.
-pub(crate) fn write_primary(
-    uri: &Uri,
-    headers: &HeaderMap,
-    out: &mut impl Sink,
-) -> Result<(), KeyError> {
-    let named = host_field(headers)?;
-    let host = match (uri.authority(), named) {
-        (Some(authority), Some(named))
-            if !authority.as_str().as_bytes().eq_ignore_ascii_case(named) =>
-        {
-            return Err(KeyError::Host);
+/// than its origin answers for the wrong resource.
+///
+/// The scheme is a part of the key where the request names one (HTTP/2, HTTP/3 and the absolute
+/// form do; RFC 9110 §4.2): a redirect from `http` to `https` must not answer for what it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    scheme: Option<&'a str>,
+    /// With its port, without user information.
+    host: &'a [u8],
+    path: &'a str,
+    query: Option<&'a str>,
+    /// Where the client's target was rewritten on the way here: the path and query that it sent.
+    sent: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// The target of a request.
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Result<Self, KeyError> {
+        let uri = request.uri();
+        let Some(sent) = sent_uri(request.extensions()).filter(|sent| *sent != uri) else {
+            return Self::new(uri, request.headers());
+        };
+        // A nested router leaves the end of the path.
+        let nested = sent.path().ends_with(uri.path().trim_start_matches('/'))
+            && sent.query() == uri.query();
+        if nested {
+            return Self::new(sent, request.headers());
         }
-        (Some(authority), _) => authority.as_str().as_bytes(),
-        (None, named) => named.unwrap_or_default(),
+        let target = Self::new(uri, request.headers())?;
+        Ok(Self { sent: sent.path_and_query().map(PathAndQuery::as_str), ..target })
+    }
+
+    /// The target that `uri` is, with what the fields of the request say of its host.
+    pub(crate) fn new(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Self, KeyError> {
+        let scheme = uri.scheme_str();
+        let named = host_field(headers)?;
+        let authority = uri.authority().map(|authority| {
+            let text = authority.as_str();
+            text.rsplit_once('@').map_or(text, |(_, host)| host).as_bytes()
+        });
+        let same = |a: &[u8], b: &[u8]| {
+            without_port(scheme, a).eq_ignore_ascii_case(without_port(scheme, b))
+        };
+        let host = match (authority, named) {
+            (Some(authority), Some(named)) if !same(authority, named) => {
+                return Err(KeyError::Host);
+            }
+            (Some(host), _) | (None, Some(host)) => host,
+            (None, None) => b"",
+        };
+        let host = without_port(scheme, host);
+        Ok(Self { scheme, host, path: uri.path(), query: uri.query(), sent: None })
+    }
+
+    /// Writes the key.
+    pub(crate) fn write(&self, out: &mut impl Sink) -> Result<(), KeyError> {
+        self.write_as(self.scheme, out)
+    }
+
+    /// Writes each of the keys that the same resource may have: the client whose request changed it
+    /// may speak another version of HTTP than the one whose request stored it.
+    pub(crate) fn each_form<S: Sink>(&self, mut new: impl FnMut() -> S) -> Vec<S> {
+        let other = self.scheme.filter(|scheme| !matches!(*scheme, "http" | "https"));
+        let schemes = [Some(None), Some(Some("http")), Some(Some("https")), other.map(Some)];
+        let forms = schemes.into_iter().flatten().filter_map(|scheme| {
+            let mut key = new();
+            self.write_as(scheme, &mut key).ok()?;
+            Some(key)
+        });
+        forms.collect()
+    }
+
+    fn write_as(&self, scheme: Option<&str>, out: &mut impl Sink) -> Result<(), KeyError> {
+        let host = without_port(scheme, self.host);
+        let parts =
+            [self.query, self.sent, scheme].map(|part| part.map_or(0, |part| part.len() + 1));
+        if host.len() + self.path.len() + parts.iter().sum::<usize>() > MAX_LEN {
+            return Err(KeyError::TooLong);
+        }
+        // No host has a space, and no target.
+        if let Some(scheme) = scheme {
+            out.push(scheme.as_bytes());
+            out.push(b" ");
+        }
+        push_lowercase(host, out);
+        // The path begins with a slash; no host has one.
+        out.push(self.path.as_bytes());
+        if let Some(query) = self.query {
+            out.push(b"?");
+            out.push(query.as_bytes());
+        }
+        if let Some(sent) = self.sent {
+            out.push(b" ");
+            out.push(sent.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// The URI that the client sent, if something on the way here has changed it: a nested router of
+/// axum strips the prefix of the path, and without it `/api/users` and `/admin/users` are the same.
+#[cfg(feature = "axum")]
+pub(crate) fn sent_uri(extensions: &Extensions) -> Option<&Uri> {
+    extensions.get::<axum::extract::OriginalUri>().map(|sent| &sent.0)
+}
+
+/// Only routers that are known tell.
+#[cfg(not(feature = "axum"))]
+pub(crate) fn sent_uri(_: &Extensions) -> Option<&Uri> {
+    None
+}
+
+/// A host without the port that its scheme has anyway (RFC 9110 §4.2.3).
+fn without_port<'a>(scheme: Option<&str>, host: &'a [u8]) -> &'a [u8] {
+    let port: &[u8] = match scheme {
+        Some("http") => b":80",
+        Some("https") => b":443",
+        _ => return host,
     };
-    let target = uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes();
-    if host.len() + target.len() > MAX_LEN {
-        return Err(KeyError::TooLong);
-    }
-    if host.iter().any(u8::is_ascii_uppercase) {
-        out.push(&host.to_ascii_lowercase());
-    } else {
-        out.push(host);
-    }
-    // The target begins with a slash, or is the asterisk of OPTIONS; a host has neither.
-    out.push(target);
-    Ok(())
+    host.strip_suffix(port).unwrap_or(host)
 }
 
 fn host_field(headers: &HeaderMap) -> Result<Option<&[u8]>, KeyError> {
@@ -95,23 +188,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn key(uri: &str, hosts: &[&str]) -> Result<String, KeyError> {
-        let mut headers = HeaderMap::new();
+    fn request(uri: &str, hosts: &[&str]) -> Request<()> {
+        let mut request = Request::get(uri).body(()).unwrap();
         for host in hosts {
-            headers.append(HOST, host.parse().unwrap());
+            request.headers_mut().append(HOST, host.parse().unwrap());
         }
+        request
+    }
+
+    fn key(uri: &str, hosts: &[&str]) -> Result<String, KeyError> {
+        let request = request(uri, hosts);
         let mut out = Vec::new();
-        write_primary(&uri.parse().unwrap(), &headers, &mut out)?;
+        Target::of(&request)?.write(&mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 
     #[test]
-    fn the_same_resource_has_one_key_over_every_version() {
+    fn the_same_target_has_one_key() {
         let expected = Ok("example.com/a?b=c".to_owned());
         assert_eq!(key("/a?b=c", &["Example.COM"]), expected);
-        assert_eq!(key("https://example.com/a?b=c", &[]), expected);
-        assert_eq!(key("http://example.com/a?b=c", &["example.com"]), expected);
         assert_eq!(key("/a", &[]), Ok("/a".to_owned()));
+        let expected = key("http://example.com/?q", &[]);
+        assert_eq!(expected, Ok("http example.com/?q".to_owned()));
+        assert_eq!(key("http://example.com?q", &["example.com"]), expected);
+        assert_eq!(key("http://EXAMPLE.com:80/?q", &["example.com"]), expected);
+        assert_eq!(key("http://user@example.com/?q", &["example.com:80"]), expected);
+        assert_ne!(key("http://example.com:443/?q", &[]), expected);
+    }
+
+    #[test]
+    fn schemes_have_different_keys_and_a_change_finds_them_all() {
+        let keys = [key("/a", &["h"]), key("http://h/a", &[]), key("https://h/a", &["h"])];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+        for (uri, hosts) in [("/a", &["h"][..]), ("http://h/a", &[]), ("https://h:443/a", &["h"])] {
+            let request = request(uri, hosts);
+            let forms = Target::of(&request).unwrap().each_form(Vec::new);
+            for key in &keys {
+                assert!(forms.contains(&key.clone().unwrap().into_bytes()), "{uri} {key:?}");
+            }
+        }
     }
 
     #[test]
@@ -130,13 +245,40 @@ mod tests {
         assert_eq!(key(&long, &["h"]), Err(KeyError::TooLong));
     }
 
+    #[cfg(feature = "axum")]
+    #[test]
+    fn what_a_router_stripped_or_changed_still_counts() {
+        let of = |sent: &str, uri: &str| {
+            let mut request = request(uri, &["h"]);
+            request.extensions_mut().insert(axum::extract::OriginalUri(sent.parse().unwrap()));
+            let mut out = Vec::new();
+            Target::of(&request).unwrap().write(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(of("/api/users?a", "/users?a"), "h/api/users?a");
+        assert_eq!(of("/api", "/"), "h/api");
+        assert_eq!(of("/users", "/users"), "h/users");
+        assert_eq!(of("/v1/x", "/users"), "h/users /v1/x");
+    }
+
     proptest! {
         #[test]
-        fn different_hosts_or_targets_have_different_keys(
-            a in ("[a-b.:]{0,3}", "/[a-b?/]{0,4}"), b in ("[a-b.:]{0,3}", "/[a-b?/]{0,4}"),
+        fn different_targets_have_different_keys(
+            a in (prop::option::of("https?"), "[a-b.:]{0,3}", "/[a-b?/]{0,4}"),
+            b in (prop::option::of("https?"), "[a-b.:]{0,3}", "/[a-b?/]{0,4}"),
         ) {
-            let [left, right] = [&a, &b].map(|(host, target)| key(target, &[host]));
-            prop_assert_eq!(a == b, left == right);
+            let of = |(scheme, host, target): &(Option<String>, String, String)| {
+                let (path, query) = match target.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (target.as_str(), None),
+                };
+                let scheme = scheme.as_deref();
+                let target = Target { scheme, host: host.as_bytes(), path, query, sent: None };
+                let mut out = Vec::new();
+                target.write(&mut out).unwrap();
+                out
+            };
+            prop_assert_eq!(a == b, of(&a) == of(&b));
         }
     }
 }

@@ -17,12 +17,57 @@ use crate::vary::VaryRule;
 pub(crate) enum Landing {
     /// The response is arriving, and will be stored.
     Arriving(Arc<Arriving>),
-    /// The response is stored.
-    Found(Hit<Stored>),
+    /// The response was in the store.
+    Stored(Hit<Stored>),
+    /// The origin has validated what was stored.
+    Renewed(Hit<Stored>),
     /// The resource has variants: everybody has to look for their own.
     Varies(Hit<Stored>),
-    /// There is nothing to share: everybody has to ask for themselves.
-    Alone,
+    /// The response is not stored: everybody has to ask for themselves.
+    Alone(Refusal),
+    /// The origin failed.
+    Failed(Failure),
+    /// What was stored turned out not to be what the origin means: it must be asked anew.
+    Replaced,
+}
+
+/// Why a response is for its own request alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The same as a `detail` of `Cache-Status`.
+    pub(crate) detail: &'static str,
+    /// It is because the request said whose it is. One that doesn't may fare better.
+    pub(crate) personal: bool,
+    /// The response takes the place of what is stored, though it isn't stored itself.
+    pub(crate) supersedes: bool,
+}
+
+/// An origin that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// What may stand in.
+    pub(crate) stale: Option<Hit<Stored>>,
+    /// The share of those who wait that ask for themselves at once; the others elect another
+    /// leader. So an origin that is in trouble doesn't get all of them at the same time, and they
+    /// don't wait for each other one by one.
+    pub(crate) share: f64,
+}
+
+impl Failure {
+    /// By how much the share of those who go grows with every failure.
+    const GROWTH: u32 = 3;
+
+    /// The `nth` failure in a row, while `followers` wait.
+    pub(crate) fn new(stale: Option<Hit<Stored>>, nth: u32, followers: usize) -> Self {
+        let followers = u32::try_from(followers).unwrap_or(u32::MAX).max(1);
+        let going = f64::from(Self::GROWTH.saturating_pow(nth));
+        Self { stale, share: (going / f64::from(followers)).min(1.0) }
+    }
+
+    /// When a leader was lost, and how many wait isn't known.
+    pub(crate) fn unknown(nth: u32) -> Self {
+        Self::new(None, nth, 256)
+    }
 }
 
 /// A response of which the head is there.

@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::cache_status::CacheName;
 use crate::core::{Core, Settings};
 use crate::error::ConfigError;
+use crate::marks::Marks;
 use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
 use crate::service::Cache;
 use crate::stored::StoredCodec;
@@ -65,6 +66,8 @@ impl<S> Layer<S> for CacheLayer {
 /// | [`max_in_flight`](Self::max_in_flight) | 64 MiB |
 /// | [`max_fill`](Self::max_fill) | 60 s |
 /// | [`max_wait`](Self::max_wait) | 10 s |
+/// | [`max_lag`](Self::max_lag) | 10 s |
+/// | [`hit_for_miss`](Self::hit_for_miss) | 60 s |
 /// | [`keep_for_validation`](Self::keep_for_validation) | 1 h |
 /// | [`finish_abandoned`](Self::finish_abandoned) | true |
 #[derive(Clone, Debug)]
@@ -78,6 +81,8 @@ pub struct CacheLayerBuilder {
     max_in_flight: usize,
     max_fill: Duration,
     max_wait: Duration,
+    max_lag: Duration,
+    hit_for_miss: Duration,
     keep_for_validation: Duration,
     finish_abandoned: bool,
 }
@@ -93,6 +98,8 @@ impl CacheLayerBuilder {
             max_in_flight: 64 << 20,
             max_fill: Duration::from_secs(60),
             max_wait: Duration::from_secs(10),
+            max_lag: Duration::from_secs(10),
+            hit_for_miss: Duration::from_secs(60),
             keep_for_validation: Duration::from_secs(3600),
             finish_abandoned: true,
         }
@@ -159,23 +166,45 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// How many bytes of bodies may be held at once for being stored. A body that would need more
-    /// passes through as it arrives.
+    /// How many bytes of bodies that are arriving may be held at once: those to be stored, and what
+    /// their readers have yet to read. A chunk counts as 64 bytes at least. A body that would need
+    /// more is not stored, and its readers get it one chunk after the other.
+    ///
+    /// What is stored is the store's, and doesn't count; nor does a body that passes through
+    /// untouched.
     pub fn max_in_flight(mut self, bytes: usize) -> Self {
         self.max_in_flight = bytes;
         self
     }
 
-    /// The longest that a body may take to arrive and still be stored.
+    /// The longest that a response may take, from when the inner service was asked, and still be
+    /// stored. When the client has left and nobody else waits, the inner service's future is dropped
+    /// after this time.
     pub fn max_fill(mut self, longest: Duration) -> Self {
         self.max_fill = longest;
         self
     }
 
-    /// The longest that a request waits for the head of another's response before it asks for its
-    /// own.
+    /// The longest that a request waits for the head of another's response. Then one of those who
+    /// waited asks for its own, for which the others wait once more for as long; after that, each of
+    /// them asks for itself.
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = longest;
+        self
+    }
+
+    /// How long a client that has stopped reading may keep those waiting who share the same response
+    /// with it, if that is too large to be stored. Then its body ends with an error.
+    pub fn max_lag(mut self, longest: Duration) -> Self {
+        self.max_lag = longest;
+        self
+    }
+
+    /// How long to remember that the responses of a resource can't be stored, so that requests for it
+    /// don't wait for each other (*hit-for-miss*). It is forgotten as soon as one could be. Zero
+    /// remembers nothing.
+    pub fn hit_for_miss(mut self, window: Duration) -> Self {
+        self.hit_for_miss = window;
         self
     }
 
@@ -186,7 +215,9 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// Whether a response that nobody reads any more is fetched to its end, to be stored.
+    /// Whether a response that nobody waits for or reads any more is fetched to its end, to be stored,
+    /// for [`max_fill`](Self::max_fill) at most. If not, the inner service's future is dropped at
+    /// once, as it would be without this layer.
     pub fn finish_abandoned(mut self, finish: bool) -> Self {
         self.finish_abandoned = finish;
         self
@@ -219,6 +250,7 @@ impl CacheLayerBuilder {
             max_body: self.max_body,
             max_fill: self.max_fill,
             max_wait: self.max_wait,
+            max_lag: self.max_lag,
             keep_for_validation: self.keep_for_validation,
             finish_abandoned: self.finish_abandoned,
         };
@@ -226,6 +258,7 @@ impl CacheLayerBuilder {
             flights: space.flights(),
             space,
             budget: Budget::new(self.max_in_flight),
+            marks: Marks::new(self.hit_for_miss),
             settings,
         };
         Ok(CacheLayer { core: Arc::new(core) })

@@ -3,27 +3,38 @@
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, State};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, State};
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Place, variant_key};
-use crate::fill::{Answer, Fill};
+use crate::fill::{Answer, Answerer, Fill};
 use crate::judge::{fallback, usable};
-use crate::landing::Landing;
-use crate::policy::{RequestDirectives, Reuse, reuse};
+use crate::landing::{Failure, Landing};
+use crate::marks::is_identified;
+use crate::nested;
+use crate::plan::Times;
+use crate::policy::{RequestDirectives, Reuse, is_failure, reuse};
 use crate::respond::{self, Asked};
 use crate::stored::Stored;
 
 /// How often a request may turn out to need another flight before it goes alone.
-const MAX_ROUNDS: usize = 4;
+const MAX_ROUNDS: usize = 16;
+
+/// How often a request waits for as long as [`max_wait`](crate::core::Settings::max_wait).
+const MAX_WAITS: u32 = 2;
+
+/// Why a request goes alone whose resource is [marked](crate::marks).
+const HIT_FOR_MISS: &str = "hit-for-miss";
 
 /// A request on its way to an answer.
 pub(crate) struct Miss<S, ReqBody> {
@@ -43,9 +54,13 @@ enum Next<B> {
     Done(Response<CacheBody<B>>),
     /// The resource has variants; this is where to look.
     Look(Place, Option<Hit<Stored>>),
-    /// What came is too old for this request.
+    /// What came is of no use for this request.
     Again,
-    Alone,
+    /// As before, and what is stored isn't either.
+    Anew,
+    /// The leader failed.
+    Failed,
+    Alone(&'static str),
 }
 
 impl<S, ReqBody, ResBody> Miss<S, ReqBody>
@@ -60,35 +75,41 @@ where
 {
     /// Answers the request.
     pub(crate) async fn run(mut self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
-        if self.request.method() == Method::HEAD && !self.directives.only_if_cached {
+        if self.directives.only_if_cached {
+            return Ok(self.stored_only().await);
+        }
+        if self.request.method() == Method::HEAD {
             // Its response has no body to store, and one that asks for it would make the origin
             // produce what nobody wants.
             return self.alone("head").await;
         }
+        let mark = self.core.marks.id(&self.place.primary, self.request.headers());
+        if self.core.marks.is_set(mark, self.core.now_ms()) {
+            return self.alone(HIT_FOR_MISS).await;
+        }
+        let max_wait = self.core.settings.max_wait;
+        let mut patience = max_wait.saturating_mul(MAX_WAITS);
+        let mut failures = 0;
         for _ in 0..MAX_ROUNDS {
             let next = match self.join() {
-                Join::Lead(lead, _) => {
+                Join::Lead(lead, follow) => {
+                    // The leader doesn't follow itself.
+                    drop(follow);
                     let (answer, answered) = oneshot::channel();
-                    let Self { core, service, request, directives, place, stale, fwd } = self;
-                    let asked = Asked::of(&request);
-                    let rest = (Arc::clone(&core), service.clone(), place.clone(), stale.clone());
-                    let fill = Fill {
-                        core,
-                        service,
-                        request,
-                        asked,
-                        directives,
-                        place,
-                        stale,
-                        fwd,
-                        lead,
-                        answer,
-                    };
-                    let task = tokio::spawn(fill.run());
+                    let rest = (
+                        Arc::clone(&self.core),
+                        self.service.clone(),
+                        self.directives,
+                        self.place.clone(),
+                        self.stale.clone(),
+                        self.fwd,
+                    );
+                    let fill = self.fill(lead, answer, false, failures);
+                    let task = tokio::spawn(fill.run().in_current_span());
                     match answered.await {
                         Ok(Answer::Done(result)) => return result,
                         Ok(Answer::Varies(request, variants)) => {
-                            let (core, service, place, stale) = rest;
+                            let (core, service, directives, place, stale, fwd) = rest;
                             self = Self { core, service, request, directives, place, stale, fwd };
                             self.look_by(&variants)
                         }
@@ -102,10 +123,20 @@ where
                     }
                 }
                 Join::Follow(mut follow) => {
+                    if patience.is_zero() {
+                        return self.alone("waited").await;
+                    }
                     self.core.space.count(Count::Coalesced);
-                    match timeout(self.core.settings.max_wait, follow.landed()).await {
-                        Ok(landing) => self.landed(landing, follow),
-                        Err(_) => Next::Alone,
+                    let wait = patience.min(max_wait);
+                    let (waited, landing) = waited(timeout(wait, follow.landed())).await;
+                    patience = patience.saturating_sub(waited);
+                    if let Ok(landing) = landing {
+                        self.landed(landing, follow, failures)
+                    } else {
+                        // Its leader hangs: nobody else shall wait for it, and one of those who
+                        // did takes over.
+                        follow.reject();
+                        Next::Again
                     }
                 }
             };
@@ -117,7 +148,9 @@ where
                     self.fwd = Fwd::VaryMiss;
                 }
                 Next::Again => {}
-                Next::Alone => return self.alone("not-shared").await,
+                Next::Anew => self.stale = None,
+                Next::Failed => failures += 1,
+                Next::Alone(detail) => return self.alone(detail).await,
             }
         }
         self.alone("too-many-rounds").await
@@ -126,13 +159,35 @@ where
     /// Refreshes what is stored, for nobody in particular, unless that is being done already.
     pub(crate) fn refresh(mut self) {
         *self.request.method_mut() = Method::GET;
+        self.directives = RequestDirectives::default();
         let Join::Lead(lead, _) = self.join() else { return };
-        let Self { core, service, request, directives, place, stale, fwd } = self;
         let (answer, _) = oneshot::channel();
+        tokio::spawn(self.fill(lead, answer, true, 0).run().in_current_span());
+    }
+
+    fn fill(
+        self,
+        lead: Lead<Landing>,
+        answer: Answerer<ReqBody, ResBody, S::Error>,
+        background: bool,
+        failures: u32,
+    ) -> Fill<S, ReqBody, ResBody, S::Error> {
+        let Self { core, service, request, directives, place, stale, fwd } = self;
         let asked = Asked::of(&request);
-        let fill =
-            Fill { core, service, request, asked, directives, place, stale, fwd, lead, answer };
-        tokio::spawn(fill.run());
+        Fill {
+            core,
+            service,
+            request,
+            asked,
+            directives,
+            place,
+            stale,
+            fwd,
+            lead,
+            answer,
+            background,
+            failures,
+        }
     }
 
     fn join(&self) -> Join<Landing> {
@@ -142,9 +197,15 @@ where
         self.core.flights.join(key, || space.begin(&[primary, key]))
     }
 
-    /// What a follower makes of the outcome.
-    fn landed(&self, landing: Option<Landing>, follow: Follow<Landing>) -> Next<ResBody> {
+    /// What a follower makes of the outcome, after so many failures.
+    fn landed(
+        &self,
+        landing: Option<Landing>,
+        follow: Follow<Landing>,
+        failures: u32,
+    ) -> Next<ResBody> {
         let core = &self.core;
+        let now = core.now();
         let asked = Asked::of(&self.request);
         let collapsed = CacheStatus::forwarded(self.fwd).collapsed();
         match landing {
@@ -159,40 +220,64 @@ where
                 }
                 // RFC 9111 §4: requests are collapsed only as far as the response may be reused for
                 // them. One that has to be validated for each is for the leader alone.
-                let verdict = reuse(&arriving.times, &self.directives, core.now_ms());
+                let verdict = reuse(&arriving.times, &self.directives, now.as_millis());
                 if verdict == Reuse::MustValidate {
-                    return Next::Alone;
+                    return Next::Alone("not-shared");
                 }
                 let status = collapsed.fwd_status(arriving.status).stored();
                 let response = respond::arriving(core, &arriving, &asked, &status);
-                response.map_or(Next::Alone, Next::Done)
+                response.map_or(Next::Alone("not-shared"), Next::Done)
             }
-            Some(Landing::Found(hit)) => {
-                let now = core.now();
+            Some(Landing::Stored(hit)) => {
+                let found = usable(&hit, &self.directives, now.as_millis());
+                let Some(stored) = found.filter(|_| hit.state_at(now) != State::Gone) else {
+                    // It does for others, but not for this request.
+                    follow.reject();
+                    return Next::Again;
+                };
+                let (method, headers, now_ms) = (&asked.method, &asked.headers, now.as_millis());
+                Next::Done(respond::hit(core, stored, method, headers, now_ms))
+            }
+            Some(Landing::Renewed(hit)) => {
                 if hit.state_at(now) == State::Gone {
                     follow.reject();
                     return Next::Again;
                 }
-                let found = usable(&hit, &self.directives, now.as_millis());
-                let found = found.or_else(|| fallback(&hit, &self.directives, now));
-                found.map_or(Next::Alone, |stored| {
-                    Next::Done(respond::validated(
-                        core,
-                        stored,
-                        &asked,
-                        now.as_millis(),
-                        &collapsed,
-                    ))
-                })
+                match usable(&hit, &self.directives, now.as_millis()) {
+                    Some(stored) => {
+                        let now_ms = now.as_millis();
+                        Next::Done(respond::validated(core, stored, &asked, now_ms, &collapsed))
+                    }
+                    None => Next::Alone("not-shared"),
+                }
             }
             Some(Landing::Varies(variants)) => self.look_by(&variants),
-            Some(Landing::Alone) | None => Next::Alone,
+            Some(Landing::Replaced) => Next::Anew,
+            Some(Landing::Alone(refusal)) if refusal.personal && !is_identified(&asked.headers) => {
+                Next::Again
+            }
+            Some(Landing::Alone(_)) => Next::Alone("not-shared"),
+            Some(Landing::Failed(failure)) => self.after(&failure, &asked),
+            None => self.after(&Failure::unknown(failures), &asked),
         }
+    }
+
+    /// What becomes of a request whose leader failed.
+    fn after(&self, failure: &Failure, asked: &Asked) -> Next<ResBody> {
+        let now = self.core.now();
+        let stand_in = failure.stale.as_ref().and_then(|hit| fallback(hit, &self.directives, now));
+        if let Some(stored) = stand_in {
+            self.core.space.count(Count::StaleServed);
+            let status = CacheStatus::forwarded(self.fwd).collapsed().detail("stale-if-error");
+            let now_ms = now.as_millis();
+            return Next::Done(respond::validated(&self.core, stored, asked, now_ms, &status));
+        }
+        if fastrand::f64() < failure.share { Next::Alone("failed") } else { Next::Failed }
     }
 
     /// Looks for the variant that this request selects.
     fn look_by(&self, variants: &Hit<Stored>) -> Next<ResBody> {
-        let Stored::Variants(rule) = &**variants else { return Next::Alone };
+        let Stored::Variants(rule) = &**variants else { return Next::Alone("not-shared") };
         let core = &self.core;
         let primary = self.place.primary.clone();
         let variant = variant_key(&primary, rule, self.request.headers());
@@ -206,9 +291,73 @@ where
         Next::Look(Place::new(primary, Some(variant)), hit)
     }
 
-    async fn alone(self, detail: &'static str) -> Result<Response<CacheBody<ResBody>>, S::Error> {
-        let response = self.service.oneshot(self.request).await?;
-        let status = CacheStatus::forwarded(self.fwd).fwd_status(response.status()).detail(detail);
-        Ok(respond::pass(&self.core, response, &status))
+    /// Answers from the second tier, or with 504 (RFC 9111 §5.2.1.7).
+    async fn stored_only(self) -> Response<CacheBody<ResBody>> {
+        let (core, headers) = (&self.core, self.request.headers());
+        let mut key = self.place.key().clone();
+        // What is found at first may be the rule by which the variants are told apart.
+        for _ in 0..2 {
+            let ticket =
+                core.space.begin(&[core.space.key(&self.place.primary), core.space.key(&key)]);
+            let (found, _) = core.space.fetch(&ticket, core.space.key(&key)).await;
+            let Some(hit) = found else { break };
+            if let Stored::Variants(rule) = &*hit {
+                key = variant_key(&self.place.primary, rule, headers);
+                continue;
+            }
+            let now_ms = core.now_ms();
+            if let Some(stored) = usable(&hit, &self.directives, now_ms) {
+                return respond::hit(core, stored, self.request.method(), headers, now_ms);
+            }
+            break;
+        }
+        respond::gateway_timeout(core, &CacheStatus::generated().detail("only-if-cached"))
     }
+
+    /// Asks the origin for this request alone. Nothing is stored; but if the response could be, the
+    /// next request need not go alone.
+    async fn alone(
+        mut self,
+        detail: &'static str,
+    ) -> Result<Response<CacheBody<ResBody>>, S::Error> {
+        let core = self.core;
+        nested::enter(self.request.extensions_mut(), &core, &self.place.primary);
+        let asked = Asked::of(&self.request);
+        let request_ms = core.now_ms();
+        let result = self.service.oneshot(self.request).await;
+        let now = core.now();
+        let status = CacheStatus::forwarded(self.fwd);
+        if result.as_ref().map_or(true, |response| is_failure(response.status())) {
+            let stand_in = self.stale.as_ref();
+            if let Some(stored) = stand_in.and_then(|hit| fallback(hit, &self.directives, now)) {
+                core.space.count(Count::StaleServed);
+                let status = result.map_or(status, |response| status.fwd_status(response.status()));
+                let status = status.detail("stale-if-error");
+                return Ok(respond::validated(&core, stored, &asked, now.as_millis(), &status));
+            }
+        }
+        let response = result?;
+        let times = Times { request_ms, response_ms: now.as_millis() };
+        let mark = core.marks.id(&self.place.primary, &asked.headers);
+        let detail = match core.settings.plan(&asked, times, &response) {
+            Ok(_) => {
+                core.marks.clear(mark);
+                detail
+            }
+            Err(refusal) if detail == HIT_FOR_MISS => {
+                core.marks.set(mark, now.as_millis());
+                refusal.detail
+            }
+            Err(_) => detail,
+        };
+        let status = status.fwd_status(response.status()).detail(detail);
+        Ok(respond::pass(&core, response, &status))
+    }
+}
+
+/// Runs `future`, and tells how long it took.
+async fn waited<F: Future>(future: F) -> (Duration, F::Output) {
+    let began = tokio::time::Instant::now();
+    let output = future.await;
+    (began.elapsed(), output)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use self::freshness::Lifetime;
 pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
-pub(crate) use self::reuse::{Reuse, StoredTimes, reuse, usable_on_error};
+pub(crate) use self::reuse::{Reuse, StoredTimes, is_failure, reuse, usable_on_error};
 pub(crate) use self::storable::{Exchange, NotStored, storable};
 
 /// For whom a cache keeps responses.

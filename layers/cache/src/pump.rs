@@ -2,16 +2,26 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Buf;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tower_keep_store::{BoxError, Lead};
 
-use crate::core::Settings;
 use crate::landing::Landing;
 use crate::shared::SharedBody;
+
+/// How the reading of a body is bounded.
+pub(crate) struct Bounds {
+    /// The body goes on beyond it, but is not stored.
+    pub(crate) deadline: Instant,
+    /// Whether a body that nobody reads is read to its end, to be stored.
+    pub(crate) finish: bool,
+    /// How long one reader may keep the others waiting.
+    pub(crate) max_lag: Duration,
+}
 
 /// Pumps until the end of `body`. Returns its trailers, if any, when it ended well and whole;
 /// nothing when it is not to be stored.
@@ -20,7 +30,7 @@ pub(crate) async fn pump<B>(
     body: B,
     shared: &SharedBody,
     lead: &Lead<Landing>,
-    settings: &Settings,
+    bounds: &Bounds,
 ) -> Option<Option<HeaderMap>>
 where
     B: Body,
@@ -30,11 +40,11 @@ where
     let mut body = pin!(body);
     let mut trailers = None;
     let mut kept = true;
-    let mut too_slow = pin!(sleep(settings.max_fill));
+    let mut too_slow = pin!(sleep_until(bounds.deadline));
     loop {
         let frame = tokio::select! {
             biased;
-            () = shared.abandoned(), if !kept || !settings.finish_abandoned => return None,
+            () = unread(shared, lead), if !kept || !bounds.finish => return None,
             frame = poll_fn(|cx| body.as_mut().poll_frame(cx).map_err(Into::into)) => frame,
             () = too_slow.as_mut(), if kept => {
                 // It won't be stored; those who read it go on.
@@ -47,7 +57,7 @@ where
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(mut data))) => {
                 let bytes = data.copy_to_bytes(data.remaining());
-                if !bytes.is_empty() && !shared.write(bytes).await && kept {
+                if !bytes.is_empty() && !shared.write(bytes, bounds.max_lag).await && kept {
                     kept = false;
                     lead.close();
                 }
@@ -61,6 +71,21 @@ where
             None => {
                 shared.complete(trailers.clone());
                 return kept.then_some(trailers);
+            }
+        }
+    }
+}
+
+/// Waits until nobody reads the body, and nobody who has been told of it is about to.
+async fn unread(shared: &SharedBody, lead: &Lead<Landing>) {
+    loop {
+        shared.abandoned().await;
+        lead.unfollowed().await;
+        if !shared.is_read() {
+            // Those who ask from here on start anew.
+            lead.close();
+            if lead.followers() == 0 && !shared.is_read() {
+                return;
             }
         }
     }

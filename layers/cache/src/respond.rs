@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use crate::age::age_value;
 use crate::body::CacheBody;
 use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
-use crate::conditional::{not_modified, not_modified_headers};
+use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::Core;
 use crate::landing::Arriving;
 use crate::stored::StoredResponse;
@@ -102,10 +102,14 @@ pub(crate) fn arriving<B>(
         };
         (response.headers.clone(), response.status, body)
     };
-    // It was made for this request, so only an earlier cache's `Age` is true of it (RFC 9111 §5.1).
-    match &response.received_age {
-        Some(age) => drop(headers.insert(AGE, age.clone())),
-        None => drop(headers.remove(AGE)),
+    // A response that comes straight from the origin has no `Age` (RFC 9111 §5.1); one that has been
+    // here for a second, or at an earlier cache, does.
+    match response.times.age(core.now_ms()) {
+        0 => match &response.received_age {
+            Some(age) => drop(headers.insert(AGE, age.clone())),
+            None => drop(headers.remove(AGE)),
+        },
+        age => drop(headers.insert(AGE, age_value(age))),
     }
     put_status(&mut headers, status.to_value(&core.settings.name));
     Some(assemble(code, headers, body))
@@ -122,9 +126,25 @@ pub(crate) fn pass<B>(
     response
 }
 
+/// The inner service's response to a request that was forwarded without the client's conditions: so
+/// they are evaluated here.
+pub(crate) fn for_one<B>(
+    core: &Core,
+    response: Response<B>,
+    asked: &Asked,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    let validators = Validators::from_headers(response.headers());
+    if response.status() == StatusCode::OK && not_modified(&asked.headers, &validators) {
+        unchanged(core, response, status)
+    } else {
+        pass(core, response, status)
+    }
+}
+
 /// 304 in place of the inner service's response, which the client has: its fields without those of
 /// the content (RFC 9110 §15.4.5).
-pub(crate) fn unchanged<B>(
+fn unchanged<B>(
     core: &Core,
     response: Response<B>,
     status: &CacheStatus,

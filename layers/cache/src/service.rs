@@ -14,8 +14,9 @@ use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Place};
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
-use crate::judge::judge;
+use crate::judge::{judge, why_forwarded};
 use crate::miss::Miss;
+use crate::nested;
 use crate::policy::{BypassReason, RequestClass, Reuse};
 use crate::respond;
 
@@ -65,7 +66,7 @@ where
             CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status)
         };
         let directives = match RequestClass::of(request.method(), request.headers()) {
-            RequestClass::Lookup(directives) if request.body().is_end_stream() => directives,
+            RequestClass::Lookup(directives) if is_empty(request.body()) => directives,
             RequestClass::Lookup(_) => {
                 let detail = BypassReason::Content.detail();
                 return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(detail));
@@ -75,20 +76,19 @@ where
                 return pass(request, CacheStatus::forwarded(fwd).detail(reason.detail()));
             }
             RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
+            // Calls of an RPC protocol are no operations on a cacheable resource.
+            RequestClass::Unsafe if is_grpc(&request) => {
+                return pass(request, CacheStatus::forwarded(Fwd::Method));
+            }
             RequestClass::Unsafe => {
-                return match core.primary_key(request.uri(), request.headers()) {
-                    // Calls of an RPC protocol are no operations on a cacheable resource.
-                    Ok(key) if !is_grpc(&request) => CacheFuture::miss(pass_and_invalidate(
-                        self.inner.clone(),
-                        request,
-                        Arc::clone(core),
-                        key,
-                    )),
-                    _ => pass(request, CacheStatus::forwarded(Fwd::Method)),
-                };
+                return CacheFuture::miss(pass_and_invalidate(
+                    self.inner.clone(),
+                    request,
+                    Arc::clone(core),
+                ));
             }
         };
-        let primary = match core.primary_key(request.uri(), request.headers()) {
+        let primary = match core.primary_key(&request) {
             Ok(primary) => primary,
             Err(error) => {
                 return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()));
@@ -110,9 +110,11 @@ where
                 Some(response)
             }
         };
+        if stale.is_none() && nested::is_within(request.extensions(), core, &primary) {
+            return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
+        }
         let fwd = match (&hit, &variant) {
-            _ if directives.no_cache => Fwd::Request,
-            (Some(_), _) => Fwd::Stale,
+            (Some(hit), _) => why_forwarded(hit, now_ms),
             (None, Some(_)) => Fwd::VaryMiss,
             (None, None) => Fwd::UriMiss,
         };
@@ -134,6 +136,11 @@ where
             None => CacheFuture::miss(miss.run()),
         }
     }
+}
+
+/// Whether a request has no content. A wrapped body may know only that its length is 0.
+fn is_empty(body: &impl Body) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 
 /// Whether a request is a gRPC call: its path names a method, not a resource.

@@ -3,17 +3,23 @@
 //! One task writes; every reader begins with the first byte and goes at its own speed. While the
 //! whole is kept (it is to be stored, and within its bounds) the writer never waits for a reader.
 //! Once it isn't, nobody can join any more, what all readers have seen is dropped, and the writer
-//! stays at most [`WINDOW`] bytes ahead of the slowest.
+//! stays at most [`WINDOW`] bytes ahead of the slowest; one that stops reading altogether is cut
+//! off when others wait for it.
+//!
+//! Whatever is held here counts against the [budget](crate::budget) of all bodies in progress, until
+//! it is dropped or has become the store's.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use tokio::time::timeout;
 use tower_keep_store::BoxError;
 
 use crate::budget::Reservation;
@@ -21,13 +27,16 @@ use crate::budget::Reservation;
 /// How far the writer of a body that isn't kept may be ahead of its slowest reader, in bytes.
 const WINDOW: usize = 256 * 1024;
 
+/// What a chunk takes of the budget at least, in bytes: a short one costs more than its content.
+const MIN_CHARGE: usize = 64;
+
 /// A body in progress. All clones are the same.
 #[derive(Clone)]
 pub(crate) struct SharedBody(Arc<Mutex<State>>);
 
 struct State {
     /// The chunks that are still needed, and the number of those dropped before them.
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     dropped: usize,
     /// Bytes in `chunks`.
     buffered: usize,
@@ -35,19 +44,35 @@ struct State {
     written: u64,
     /// What `Content-Length` promised.
     expected: Option<u64>,
-    /// Whether all chunks are kept, and what they take from the budget.
-    kept: Option<Reservation>,
+    /// How long it may be and still be kept.
+    limit: u64,
+    /// Whether all chunks are kept.
+    kept: bool,
+    /// What `chunks` take of the budget.
+    reservation: Reservation,
+    /// The whole, once it is complete; in place of the chunks.
+    sealed: Option<Bytes>,
     readers: Vec<Place>,
     next_id: u64,
     writer: Option<Waker>,
     end: Option<End>,
 }
 
+struct Chunk {
+    data: Bytes,
+    charged: usize,
+}
+
 /// Where a reader is.
 struct Place {
     id: u64,
+    /// The number of the chunk that it reads next.
     next: usize,
+    /// How many bytes it has read.
+    at: u64,
     waker: Option<Waker>,
+    /// Others waited for it for too long.
+    cut_off: bool,
 }
 
 #[derive(Clone)]
@@ -61,16 +86,25 @@ enum End {
 #[error("the response body failed: {0}")]
 struct Failed(#[source] Arc<dyn std::error::Error + Send + Sync>);
 
+/// A reader kept others waiting.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the response body is shared with others, and was not read for too long")]
+struct CutOff;
+
 impl SharedBody {
-    /// A body of which nothing has arrived, that is kept as far as `reservation` allows.
-    pub(crate) fn new(reservation: Reservation, expected: Option<u64>) -> Self {
+    /// A body of which nothing has arrived, that is kept up to `limit` bytes and as far as
+    /// `reservation` allows.
+    pub(crate) fn new(reservation: Reservation, limit: u64, expected: Option<u64>) -> Self {
         Self(Arc::new(Mutex::new(State {
             chunks: VecDeque::new(),
             dropped: 0,
             buffered: 0,
             written: 0,
             expected,
-            kept: Some(reservation),
+            limit,
+            kept: true,
+            reservation,
+            sealed: None,
             readers: Vec::new(),
             next_id: 0,
             writer: None,
@@ -85,39 +119,58 @@ impl SharedBody {
     /// A reader at the first byte; `None` if that isn't there any more, or the rest never will be.
     pub(crate) fn reader(&self) -> Option<Reader> {
         let mut state = self.state();
-        let begun_over = state.dropped > 0 || (state.kept.is_none() && state.end.is_none());
+        let begun_over = state.dropped > 0 || (!state.kept && state.end.is_none());
         if begun_over || matches!(state.end, Some(End::Failed(_))) {
             return None;
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.readers.push(Place { id, next: 0, waker: None });
+        state.readers.push(Place { id, next: 0, at: 0, waker: None, cut_off: false });
         drop(state);
         Some(Reader { shared: self.clone(), id, done: false })
     }
 
-    /// Appends `chunk`. If the body isn't kept, waits for the readers to make room.
+    /// Appends `chunk`. If the body isn't kept, waits for the readers to make room; one that makes
+    /// none for `max_lag` while others wait is cut off.
     ///
     /// Returns whether the body is still kept.
-    pub(crate) async fn write(&self, chunk: Bytes) -> bool {
+    pub(crate) async fn write(&self, chunk: Bytes, max_lag: Duration) -> bool {
         let mut chunk = Some(chunk);
-        poll_fn(|cx| {
-            let mut state = self.state();
-            let len = chunk.as_ref().map_or(0, Bytes::len);
-            if state.kept.as_mut().is_some_and(|kept| !kept.grow(len)) {
+        loop {
+            let written = poll_fn(|cx| self.poll_write(cx, &mut chunk));
+            if let Ok(kept) = timeout(max_lag, written).await {
+                return kept;
+            }
+            self.state().cut_off_laggards();
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, chunk: &mut Option<Bytes>) -> Poll<bool> {
+        let mut state = self.state();
+        let Some(data) = chunk.take() else { return Poll::Ready(state.kept) };
+        let charge = data.len().max(MIN_CHARGE);
+        let mut charged = 0;
+        if state.kept {
+            let within = state.written.saturating_add(data.len() as u64) <= state.limit;
+            if within && state.reservation.grow(charge) {
+                charged = charge;
+            } else {
                 state.forget();
             }
-            let room = state.kept.is_some() || state.buffered < WINDOW || state.readers.is_empty();
-            if !room {
+        }
+        if !state.kept && state.is_read() {
+            // One chunk there must be, whatever the budget says, or nobody would get on.
+            let granted = state.buffered < WINDOW && state.reservation.grow(charge);
+            if granted {
+                charged = charge;
+            } else if !state.chunks.is_empty() {
+                *chunk = Some(data);
                 state.writer = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            if let Some(chunk) = chunk.take() {
-                state.append(chunk);
-            }
-            Poll::Ready(state.kept.is_some())
-        })
-        .await
+        }
+        state.append(Chunk { data, charged });
+        Poll::Ready(state.kept)
     }
 
     /// Ends the body well.
@@ -142,11 +195,16 @@ impl SharedBody {
         self.state().forget();
     }
 
+    /// Whether somebody is reading.
+    pub(crate) fn is_read(&self) -> bool {
+        self.state().is_read()
+    }
+
     /// Waits until nobody is reading.
     pub(crate) async fn abandoned(&self) {
         poll_fn(|cx| {
             let mut state = self.state();
-            if state.readers.is_empty() {
+            if !state.is_read() {
                 return Poll::Ready(());
             }
             state.writer = Some(cx.waker().clone());
@@ -155,50 +213,81 @@ impl SharedBody {
         .await;
     }
 
-    /// The whole body in memory of its own size, if it was kept and its length is as promised.
-    pub(crate) fn whole(&self) -> Option<Bytes> {
-        let state = self.state();
+    /// Once it is complete: the whole body in memory of its own size, if it was kept and its length
+    /// is as promised. Whoever is still reading reads that from here on.
+    pub(crate) fn seal(&self) -> Option<Bytes> {
+        let mut state = self.state();
         let as_promised = state.expected.is_none_or(|expected| expected == state.written);
-        if state.kept.is_none() || !as_promised {
+        if !state.kept || !as_promised {
             return None;
         }
         // Copied even if it is one chunk: that may be a view into a much larger read buffer.
         let mut whole = BytesMut::with_capacity(state.buffered);
-        for chunk in &state.chunks {
-            whole.extend_from_slice(chunk);
+        for chunk in state.chunks.drain(..) {
+            whole.extend_from_slice(&chunk.data);
         }
-        Some(whole.freeze())
+        let whole = whole.freeze();
+        state.buffered = 0;
+        state.sealed = Some(whole.clone());
+        Some(whole)
+    }
+
+    /// The store holds the sealed body now: it is in progress no longer.
+    pub(crate) fn release(&self) {
+        self.state().reservation.release();
     }
 }
 
 impl State {
-    fn append(&mut self, chunk: Bytes) {
-        self.buffered += chunk.len();
-        self.written += chunk.len() as u64;
+    fn append(&mut self, chunk: Chunk) {
+        self.buffered += chunk.data.len();
+        self.written += chunk.data.len() as u64;
         self.chunks.push_back(chunk);
-        if self.kept.is_none() {
+        if !self.kept {
             self.trim();
         }
         self.wake_readers();
     }
 
     fn forget(&mut self) {
-        self.kept = None;
+        self.kept = false;
         self.trim();
+    }
+
+    fn is_read(&self) -> bool {
+        self.readers.iter().any(|place| !place.cut_off)
     }
 
     /// Drops the chunks that all readers have had.
     fn trim(&mut self) {
         let end = self.dropped + self.chunks.len();
-        let needed = self.readers.iter().map(|place| place.next).min().unwrap_or(end);
+        let reading = self.readers.iter().filter(|place| !place.cut_off);
+        let needed = reading.map(|place| place.next).min().unwrap_or(end);
         while self.dropped < needed {
             let Some(chunk) = self.chunks.pop_front() else { break };
-            self.buffered -= chunk.len();
+            self.buffered -= chunk.data.len();
+            self.reservation.shrink(chunk.charged);
             self.dropped += 1;
         }
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
+    }
+
+    /// Cuts off those for whom the others wait, if there are others.
+    fn cut_off_laggards(&mut self) {
+        let written = self.written;
+        if self.kept || !self.readers.iter().any(|place| !place.cut_off && place.at == written) {
+            return;
+        }
+        let slowest = self.dropped;
+        for place in self.readers.iter_mut().filter(|place| place.next == slowest) {
+            place.cut_off = true;
+            if let Some(waker) = place.waker.take() {
+                waker.wake();
+            }
+        }
+        self.trim();
     }
 
     fn wake_readers(&mut self) {
@@ -242,13 +331,24 @@ impl Reader {
         let Some(place) = state.readers.iter_mut().find(|place| place.id == self.id) else {
             return Poll::Ready(None);
         };
-        if let Some(chunk) = state.chunks.get(place.next - state.dropped) {
-            let chunk = chunk.clone();
+        if place.cut_off {
+            self.done = true;
+            return Poll::Ready(Some(Err(CutOff.into())));
+        }
+        if let Some(whole) = &state.sealed {
+            let rest = usize::try_from(place.at).ok().filter(|at| *at < whole.len());
+            if let Some(at) = rest {
+                place.at = whole.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(whole.slice(at..)))));
+            }
+        } else if let Some(chunk) = state.chunks.get(place.next - state.dropped) {
+            let data = chunk.data.clone();
             place.next += 1;
-            if state.kept.is_none() {
+            place.at += data.len() as u64;
+            if !state.kept {
                 state.trim();
             }
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let Some(end) = state.end.clone() else {
             place.waker = Some(cx.waker().clone());
@@ -265,7 +365,7 @@ impl Reader {
     pub(crate) fn is_end_stream(&self) -> bool {
         let state = self.shared.state();
         let place = state.readers.iter().find(|place| place.id == self.id);
-        let read_all = place.is_none_or(|place| place.next == state.dropped + state.chunks.len());
+        let read_all = place.is_none_or(|place| place.at == state.written && !place.cut_off);
         self.done || (read_all && matches!(state.end, Some(End::Complete(None))))
     }
 
@@ -274,12 +374,7 @@ impl Reader {
         let Some(place) = state.readers.iter().find(|place| place.id == self.id) else {
             return SizeHint::default();
         };
-        let ahead = state
-            .chunks
-            .iter()
-            .skip(place.next - state.dropped)
-            .map(|chunk| chunk.len() as u64)
-            .sum();
+        let ahead = state.written - place.at;
         let left = state.expected.map(|expected| expected.saturating_sub(state.written));
         match (&state.end, left) {
             // An exact size would promise that nothing follows, such as trailers.
@@ -298,10 +393,10 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.readers.retain(|place| place.id != self.id);
-        if state.kept.is_none() {
+        if !state.kept {
             state.trim();
         }
-        if state.readers.is_empty()
+        if !state.is_read()
             && let Some(writer) = state.writer.take()
         {
             writer.wake();
@@ -315,8 +410,10 @@ mod tests {
     use crate::budget::Budget;
     use futures_util::FutureExt;
 
-    fn body(limit: usize) -> SharedBody {
-        SharedBody::new(Budget::new(1 << 20).reservation(limit), None)
+    const LAG: Duration = Duration::from_secs(1);
+
+    fn body(limit: u64) -> SharedBody {
+        SharedBody::new(Budget::new(1 << 20).reservation(), limit, None)
     }
 
     async fn next(reader: &mut Reader) -> Option<Bytes> {
@@ -327,43 +424,43 @@ mod tests {
     async fn every_reader_gets_everything_from_the_first_byte() {
         let body = body(100);
         let mut early = body.reader().unwrap();
-        assert!(body.write("ab".into()).await);
+        assert!(body.write("ab".into(), LAG).await);
         assert_eq!(next(&mut early).await.unwrap(), "ab");
         let mut late = body.reader().unwrap();
-        body.write("cd".into()).await;
+        body.write("cd".into(), LAG).await;
         body.complete(None);
         for expected in [Some("ab"), Some("cd"), None] {
             assert_eq!(next(&mut late).await.as_deref(), expected.map(str::as_bytes));
         }
         assert_eq!(next(&mut early).await.unwrap(), "cd");
         assert!(early.is_end_stream());
-        assert_eq!(body.whole().unwrap(), "abcd");
+        assert_eq!(body.seal().unwrap(), "abcd");
     }
 
     #[tokio::test]
     async fn past_its_bound_it_waits_for_its_readers_and_cannot_be_joined() {
         let body = body(100);
         let mut reader = body.reader().unwrap();
-        body.write(vec![0; 90].into()).await;
-        assert!(!body.write(vec![1; WINDOW].into()).await, "no longer kept");
+        body.write(vec![0; 90].into(), LAG).await;
+        assert!(!body.write(vec![1; WINDOW].into(), LAG).await, "no longer kept");
         assert!(body.reader().is_none());
         let chunk = Bytes::from(vec![2; 10]);
-        assert!(body.write(chunk.clone()).now_or_never().is_none(), "the window is full");
+        assert!(body.write(chunk.clone(), LAG).now_or_never().is_none(), "the window is full");
         next(&mut reader).await;
         next(&mut reader).await;
-        body.write(chunk).now_or_never().unwrap();
+        body.write(chunk, LAG).now_or_never().unwrap();
         assert!(body.state().buffered <= 10);
-        assert!(body.whole().is_none());
+        assert!(body.seal().is_none());
     }
 
     #[tokio::test]
     async fn a_reader_that_leaves_frees_the_writer() {
         let body = body(10);
         let slow = body.reader().unwrap();
-        body.write(vec![0; WINDOW + 11].into()).await;
+        body.write(vec![0; WINDOW + 11].into(), LAG).await;
         let writer = tokio::spawn({
             let body = body.clone();
-            async move { body.write("more".into()).await }
+            async move { body.write("more".into(), LAG).await }
         });
         tokio::task::yield_now().await;
         assert!(!writer.is_finished());
@@ -376,7 +473,7 @@ mod tests {
     async fn a_failure_reaches_every_reader_after_the_data() {
         let body = body(100);
         let mut reader = body.reader().unwrap();
-        body.write("ab".into()).await;
+        body.write("ab".into(), LAG).await;
         body.fail("connection reset".into());
         assert_eq!(next(&mut reader).await.unwrap(), "ab");
         let error = poll_fn(|cx| reader.poll_frame(cx)).await.unwrap().unwrap_err();
@@ -386,9 +483,70 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_another_length_than_promised_is_not_whole() {
-        let body = SharedBody::new(Budget::new(100).reservation(100), Some(5));
-        body.write("abc".into()).await;
+        let body = SharedBody::new(Budget::new(100).reservation(), 100, Some(5));
+        body.write("abc".into(), LAG).await;
         body.complete(None);
-        assert!(body.whole().is_none());
+        assert!(body.seal().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_is_cut_off_only_when_others_wait_for_it() {
+        let body = body(10);
+        let (mut stopped, mut reading) = (body.reader().unwrap(), body.reader().unwrap());
+        body.write(vec![0; WINDOW + 11].into(), LAG).await;
+        let more = Bytes::from_static(b"more");
+        let waiting = timeout(LAG * 3, body.write(more.clone(), LAG)).await;
+        assert!(waiting.is_err(), "both are slow: nobody is kept waiting by the other");
+        next(&mut reading).await;
+        body.write(more, LAG).await;
+        assert_eq!(next(&mut reading).await.unwrap(), "more");
+        let error = poll_fn(|cx| stopped.poll_frame(cx)).await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("not read for too long"), "{error}");
+        assert!(poll_fn(|cx| stopped.poll_frame(cx)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_charged_and_what_is_stored_or_dropped_is_not() {
+        let budget = Budget::new(1000);
+        let left = || {
+            let mut all = budget.reservation();
+            (0..=1000).rev().find(|bytes| all.grow(*bytes)).unwrap()
+        };
+        let body = SharedBody::new(budget.reservation(), 500, None);
+        let mut slow = body.reader().unwrap();
+        body.write(vec![1; 400].into(), LAG).await;
+        body.write("x".into(), LAG).await;
+        assert_eq!(left(), 1000 - 400 - MIN_CHARGE);
+        assert!(!body.write(vec![2; 200].into(), LAG).await, "beyond the limit");
+        assert_eq!(left(), 1000 - 400 - MIN_CHARGE - 200, "the reader still needs it all");
+        next(&mut slow).await;
+        assert_eq!(left(), 1000 - MIN_CHARGE - 200);
+        drop(slow);
+        assert_eq!(left(), 1000);
+
+        let body = SharedBody::new(budget.reservation(), 500, None);
+        let mut slow = body.reader().unwrap();
+        body.write("abc".into(), LAG).await;
+        body.write("de".into(), LAG).await;
+        assert_eq!(next(&mut slow).await.unwrap(), "abc");
+        body.complete(None);
+        assert_eq!(body.seal().unwrap(), "abcde");
+        assert!(left() < 1000, "it isn't stored yet");
+        body.release();
+        assert_eq!(left(), 1000);
+        assert_eq!(next(&mut slow).await.unwrap(), "de");
+        assert_eq!(next(&mut slow).await, None);
+        assert_eq!(next(&mut body.reader().unwrap()).await.unwrap(), "abcde");
+    }
+
+    #[tokio::test]
+    async fn without_budget_a_body_goes_on_chunk_by_chunk() {
+        let body = SharedBody::new(Budget::new(0).reservation(), 100, None);
+        let mut reader = body.reader().unwrap();
+        assert!(!body.write("a".into(), LAG).await);
+        assert!(body.write("b".into(), LAG).now_or_never().is_none());
+        assert_eq!(next(&mut reader).await.unwrap(), "a");
+        body.write("b".into(), LAG).now_or_never().unwrap();
+        assert_eq!(next(&mut reader).await.unwrap(), "b");
     }
 }

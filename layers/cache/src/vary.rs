@@ -71,6 +71,25 @@ impl VaryRule {
         matches!(self, Self::Fields(names) if names.contains(field))
     }
 
+    /// Whether every field that `other` names chooses here, too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::None) => true,
+            (Self::Fields(_), Self::Fields(names)) => names.iter().all(|name| self.names(name)),
+            _ => false,
+        }
+    }
+
+    /// The rule by which responses with either rule can be told apart; `other` alone if the two
+    /// together have too many names.
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let text = format!("{self},{other}");
+        match Self::parse([text.as_bytes()]) {
+            Self::Any => other.clone(),
+            both => both,
+        }
+    }
+
     /// Appends what chooses the variant for a request: under one rule equal bytes mean equal
     /// normalised values, and under different rules they are never equal.
     ///

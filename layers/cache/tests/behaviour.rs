@@ -743,7 +743,9 @@ async fn nobody_waits_for_ever_for_somebody_elses_response() {
     let stuck = tokio::spawn(cache.clone().oneshot(get(&[])));
     tokio::task::yield_now().await;
     let got = send(&cache, get(&[])).await;
-    assert_eq!((got.text(), got.cache()), ("2", "fwd=uri-miss; fwd-status=200; detail=not-shared"));
+    assert_eq!((got.text(), got.cache()), ("2", "fwd=uri-miss; fwd-status=200; stored"));
+    let again = send(&cache, get(&[])).await;
+    assert!(again.is_hit(), "who takes over stores it: {}", again.cache());
     stuck.abort();
 }
 

@@ -25,7 +25,7 @@ struct Board<T> {
 struct Flight<T> {
     id: u64,
     fence: Fence,
-    outcome: watch::Receiver<Option<T>>,
+    outcome: watch::Sender<Option<T>>,
 }
 
 impl<T> Board<T> {
@@ -60,16 +60,27 @@ impl<T> Flights<T> {
             }
         }
         let ticket = begin();
-        let (sender, outcome) = watch::channel(None);
+        // The board keeps a sender, not a receiver: so the receivers are those who follow.
+        let sender = watch::Sender::new(None);
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let flight = Flight { id, fence: ticket.fence(), outcome };
+        let flight = Flight { id, fence: ticket.fence(), outcome: sender.clone() };
         let follow = self.follow(&flight, key.clone());
         flights.insert(key.clone(), flight);
         Join::Lead(Lead { board: Arc::clone(&self.0), key, id, sender, ticket }, follow)
     }
 
     fn follow(&self, flight: &Flight<T>, key: Key) -> Follow<T> {
-        Follow { board: Arc::clone(&self.0), key, id: flight.id, outcome: flight.outcome.clone() }
+        Follow {
+            board: Arc::clone(&self.0),
+            key,
+            id: flight.id,
+            outcome: flight.outcome.subscribe(),
+        }
+    }
+
+    /// Whether these are the flights of the same space of the same store.
+    pub fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
     }
 
     /// How many are in progress.
@@ -130,6 +141,17 @@ impl<T> Lead<T> {
         self.board.retire(&self.key, self.id);
     }
 
+    /// How many wait for the outcome, or are about to look at it.
+    pub fn followers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
+    /// Waits until nobody follows. Somebody may still join, unless the flight is
+    /// [closed](Self::close).
+    pub async fn unfollowed(&self) {
+        self.sender.closed().await;
+    }
+
     /// The key that this is about.
     pub fn key(&self) -> KeyRef<'_> {
         self.key.as_ref()
@@ -186,6 +208,8 @@ impl<T> fmt::Debug for Follow<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::fence::Fences;
     use crate::time::Timestamp;
@@ -216,6 +240,22 @@ mod tests {
             [Some(7); 3]
         );
         assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_leader_knows_whether_anybody_follows() {
+        let (flights, fences) = fixture();
+        let Join::Lead(lead, first) = join(&flights, &fences) else { panic!() };
+        let Join::Follow(second) = join(&flights, &fences) else { panic!() };
+        assert_eq!(lead.followers(), 2);
+        let mut unfollowed = Box::pin(lead.unfollowed());
+        assert!(unfollowed.as_mut().now_or_never().is_none());
+        drop((first, second));
+        unfollowed.await;
+        assert_eq!(lead.followers(), 0);
+        let Join::Follow(mut late) = join(&flights, &fences) else { panic!("it is still open") };
+        lead.land(3);
+        assert_eq!(late.landed().await, Some(3));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Lifetime, RequestDirectives};
@@ -136,6 +137,11 @@ fn reuse_as_directed(stored: &StoredTimes, directives: &RequestDirectives, now_m
     } else {
         Reuse::MustValidate
     }
+}
+
+/// The statuses for which RFC 5861 §4 lets a stale response stand in.
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502..=504)
 }
 
 /// Whether a stored response may be used when the origin failed to validate it (RFC 5861 §4).

@@ -190,3 +190,16 @@ proptest! {
         prop_assert_eq!(rule(&read.to_string()), read);
     }
 }
+
+#[test]
+fn a_union_covers_both() {
+    let rule = |line: &str| VaryRule::parse([line.as_bytes()]);
+    let both = rule("origin").union(&rule("accept, origin"));
+    assert_eq!(both, rule("accept, origin"));
+    assert!(both.covers(&rule("accept")) && both.covers(&VaryRule::None));
+    assert!(!rule("accept").covers(&both) && !VaryRule::None.covers(&both));
+    assert_eq!(VaryRule::None.union(&both), both);
+    assert_eq!(both.union(&VaryRule::None), both);
+    let many = (0..MAX_NAMES).map(|n| format!("x-{n}")).collect::<Vec<_>>().join(",");
+    assert_eq!(rule(&many).union(&both), both);
+}
