@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_keep::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -270,4 +270,37 @@ async fn an_upgrade_passes() {
     let mut answer = [0; 5];
     timeout(PATIENCE, io.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HELLO");
+}
+
+#[tokio::test]
+async fn nested_routers_keep_their_responses_apart() {
+    let store = Store::builder().l1(L1::bytes(1 << 20)).build().unwrap();
+    let cache = CacheLayer::builder(store).build().unwrap();
+    let users = |text: &'static str| {
+        let handler = get(move || async move { (for_a_minute(), text) })
+            .post(|| async { StatusCode::NO_CONTENT });
+        Router::new().route("/users", handler).layer(cache.clone())
+    };
+    let app = Router::new().nest("/admin", users("secret")).nest("/api", users("public"));
+    let send = async |method: Method, path: &str| {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "h");
+        let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        (status.contains("hit"), body)
+    };
+    for (hit, path, text) in [
+        (false, "/admin/users", "secret"),
+        (false, "/api/users", "public"),
+        (true, "/admin/users", "secret"),
+        (true, "/api/users", "public"),
+    ] {
+        assert_eq!(send(Method::GET, path).await, (hit, Bytes::from_static(text.as_bytes())));
+    }
+    send(Method::POST, "/api/users").await;
+    assert!(!send(Method::GET, "/api/users").await.0);
+    assert!(send(Method::GET, "/admin/users").await.0, "another resource");
 }

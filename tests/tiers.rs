@@ -41,12 +41,14 @@ impl Instance {
                 let language = request.headers().get("accept-language").cloned();
                 let language =
                     language.map_or("any".into(), |value| value.to_str().unwrap().to_owned());
+                let vary = match request.uri().path() {
+                    "/plain" => "",
+                    "/changing" if n > 1 => "accept-language, origin",
+                    _ => "accept-language",
+                };
                 let response = Response::builder()
                     .header("cache-control", "max-age=600")
-                    .header(
-                        "vary",
-                        if request.uri().path() == "/plain" { "" } else { "accept-language" },
-                    )
+                    .header("vary", vary)
                     .header("etag", format!("\"{language}\""))
                     .header("cache-tag", "pages")
                     .header("x-bytes", http::HeaderValue::from_bytes(b"caf\xe9").unwrap())
@@ -137,6 +139,31 @@ async fn the_second_tier_is_enough() {
     }
     only.store.invalidate_tag("pages").await.unwrap();
     assert_eq!(only.get("/plain", "en").await.1, "en 4");
+}
+
+#[tokio::test]
+async fn a_resource_whose_vary_changed_is_shared_as_before() {
+    for with_l1 in [true, false] {
+        let server = RedisServer::start().await;
+        let mut store = Store::builder().l2(Redis::connect(&server.url()).await.unwrap());
+        if with_l1 {
+            store = store.l1(L1::bytes(16 << 20));
+        }
+        let instance = Instance::on(store.build().unwrap()).await;
+        instance.get("/changing", "en").await;
+        entries(&server, 2).await;
+        assert_eq!(instance.get("/changing", "fr").await.1, "fr 2");
+        // The rule, the variant of the former rule, and the one of the new rule.
+        entries(&server, 3).await;
+        until_async("it is a hit", async || {
+            instance.get("/changing", "fr").await.0.contains("hit")
+        })
+        .await;
+        assert_eq!(instance.calls(), 2);
+        let other = Instance::start(&server).await;
+        let (status, body) = other.get("/changing", "fr").await;
+        assert!(status.contains("hit") && body == "fr 2", "{status}: {body}");
+    }
 }
 
 #[tokio::test]
