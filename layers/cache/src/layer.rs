@@ -243,6 +243,11 @@ impl CacheLayerBuilder {
                 "max_in_flight is smaller than max_body: no body of that size could be stored";
             return Err(ConfigError::new(text));
         }
+        if self.max_lag.is_zero() {
+            return Err(ConfigError::new(
+                "max_lag is 0: no client reads without any pause; give it some milliseconds at least",
+            ));
+        }
         let space = self.store.space(&self.space, StoredCodec);
         let settings = Settings {
             name,

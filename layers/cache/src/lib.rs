@@ -44,6 +44,14 @@
 //! skips routing; inside of what must see every request (access logs, metrics, rate limits), and
 //! of authentication, if what is behind it is not for everybody.
 //!
+//! A response is stored for the target as the layer sees it. A router that strips a prefix on the
+//! way to it must leave word of that, or `/api/users` and `/admin/users` are the same: with the
+//! feature `axum`, nested routers of axum do. Elsewhere, give layers behind different prefixes a
+//! [`space`](CacheLayerBuilder::space) of their own.
+//!
+//! A miss runs in a task of its own, so that it outlives its client. Spans go with it; task-locals
+//! don't: put what the handler needs into the extensions of the request.
+//!
 //! # What is stored, and for whom
 //!
 //! By default only responses to GET that say how long they are fresh. In a shared cache, never one
@@ -51,11 +59,26 @@
 //! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, a
 //! `Range`, an `Upgrade` or a precondition passes through.
 //!
+//! The key is the host and the target, and the scheme where the request names it (HTTP/2 does,
+//! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
+//! every scheme.
+//!
+//! # Concurrent misses
+//!
+//! Of those who ask for the same at the same time, one asks the inner service, and the others get the
+//! same response while it arrives. If it turns out not to be storable they each ask for themselves,
+//! and for a while nobody waits for another's ([`hit_for_miss`](CacheLayerBuilder::hit_for_miss)).
+//! If it hangs ([`max_wait`](CacheLayerBuilder::max_wait)) or is lost, another of them takes over. If
+//! it fails and nothing stale may stand in, the others try again in groups, each three times as large
+//! as the one before: an origin in trouble isn't met by all at once, and one that recovers answers
+//! the rest from the store.
+//!
 //! # What a response says about it
 //!
 //! `Cache-Status` (RFC 9211) is on every response: `hit` with the seconds left, or `fwd` with the
 //! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
-//! where something kept it from being stored.
+//! where something kept it from being stored. `stored` is what the head of the response lets hope
+//! for: a body that then breaks off, or an invalidation that comes first, still prevents it.
 
 mod age;
 mod body;

@@ -345,7 +345,10 @@ where
                 detail
             }
             Err(refusal) if detail == HIT_FOR_MISS => {
-                core.marks.set(mark, now.as_millis());
+                // A failure, or a 304 to the client's own condition, tells nothing new.
+                if refusal.personal || refusal.supersedes {
+                    core.marks.set(mark, now.as_millis());
+                }
                 refusal.detail
             }
             Err(_) => detail,

@@ -18,8 +18,8 @@ use tower_keep_store::{MAX_TAGS, Tag};
 /// response.extensions_mut().insert(CacheTags::from(["products", "product:42"]));
 /// ```
 ///
-/// The fields `Surrogate-Key` and `xkey` (separated by spaces) and `Cache-Tag` (by commas) count
-/// just as much. A response with more than 64 tags, or one that can't be a tag, is not stored: it
+/// The fields `Surrogate-Key` (separated by spaces), `Cache-Tag` (by commas) and `xkey` (by either)
+/// count just as much. A response with more than 64 tags, or one that can't be a tag, is not stored: it
 /// could not be dropped as it asks to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheTags(Vec<String>);

@@ -792,4 +792,5 @@ fn configurations_that_cannot_work_say_what_to_change() {
     assert!(text(builder().space("").build()).contains("space"));
     assert!(text(builder().max_body(0).build()).contains("max_body"));
     assert!(text(builder().max_in_flight(1).build()).contains("max_in_flight"));
+    assert!(text(builder().max_lag(Duration::ZERO).build()).contains("max_lag"));
 }

@@ -184,6 +184,25 @@ async fn what_cannot_be_stored_is_waited_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clients_that_only_validate_do_not_keep_a_resource_out_of_the_store() {
+    let origin = Origin::new(|n, request| async move {
+        let control = if n == 1 { "private" } else { "max-age=60" };
+        let mut response = answer(&[("cache-control", control), ("etag", "\"a\"")], n.to_string());
+        if request.headers().contains_key("if-none-match") {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        response
+    });
+    let (cache, _) = cached(&origin);
+    send(&cache, get(&[])).await;
+    for _ in 0..10 {
+        assert_eq!(send(&cache, get(&[("if-none-match", "\"a\"")])).await.status, 304);
+        advance(SECOND * 10).await;
+    }
+    assert!(send(&cache, get(&[])).await.is_hit());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_who_says_who_he_is_spoils_nothing_for_the_others() {
     let origin = Origin::new(|n, _| async move {
         sleep(SECOND).await;
