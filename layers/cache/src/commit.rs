@@ -38,75 +38,74 @@ impl Commit<'_> {
         let space = &core.space;
         let lifetime = lifetime(core, &response);
         let response = Arc::new(Stored::Response(response));
-        // What was seen is true of the key that the fill looked at.
-        let (seen_primary, seen_variant) = match place.variant {
-            Some(_) => (None, self.seen.clone()),
-            None => (Some(self.seen.clone()), Seen::nothing()),
-        };
         let present = space.peek(space.key(&place.primary), core.now());
-        if let (true, None, Some(seen)) =
-            (vary.is_empty(), present.as_ref().and_then(known_rule), &seen_primary)
-        {
+        let present = present.as_ref().filter(|hit| known_rule(hit).is_some());
+        if vary.is_empty() && present.is_none() && place.variant.is_none() {
             let primary = space.key(&place.primary);
-            return space.commit(ticket, primary, response, lifetime, &tags, seen.clone()).await;
+            let seen = self.seen.clone();
+            return space.commit(ticket, primary, response, lifetime, &tags, seen).await;
         }
-        let variants = self.rule(present, &vary, lifetime, seen_primary).await?;
+        let variants = self.rule(present, &vary, lifetime).await?;
         let key = variant_key(&place.primary, &variants, &self.asked.headers);
-        let looked_there =
-            place.variant.as_ref().is_none_or(|variant| variant.as_bytes() == key.as_bytes());
-        let seen = if looked_there { seen_variant } else { Seen::nothing() };
+        // What was seen is true of the key that the fill looked at. A variant that it couldn't know
+        // of was not there, as far as the second tier could be asked.
+        let seen = match &place.variant {
+            Some(variant) if variant.as_bytes() == key.as_bytes() => self.seen.clone(),
+            _ if self.seen.token().is_none() => Seen::default(),
+            _ => Seen::nothing(),
+        };
         space.commit(ticket, space.key(&key), response, lifetime, &tags, seen).await
     }
 
     /// The entry that tells the variants of the resource apart, for at least as long as one of them
-    /// with this lifetime is there.
+    /// with this lifetime is there; nothing if the resource may have been removed meanwhile.
     ///
     /// Variants that are fetched side by side, or of which some vary on more than others, must end
     /// up under one rule, or they would not find each other. So a rule that is there already is taken
     /// if it covers this response's, and else replaced by the two together.
     async fn rule(
         &self,
-        present: Option<Hit<Stored>>,
+        present: Option<&Hit<Stored>>,
         vary: &VaryRule,
         lifetime: Lifetime,
-        seen_primary: Option<Seen>,
     ) -> Option<Variants> {
         let (core, ticket, place) = (self.core, self.ticket, self.place);
         let space = &core.space;
         let primary = space.key(&place.primary);
-        let lasting = |hit: &Hit<Stored>| {
-            let known = known_rule(hit).filter(|known| known.rule.covers(vary));
-            known.filter(|_| hit.lifetime().keep_until >= lifetime.keep_until).cloned()
-        };
-        if let Some(known) = present.as_ref().and_then(lasting) {
-            return Some(known);
-        }
-        let (base, seen) = match (present.as_ref().and_then(known_rule), seen_primary) {
-            (None, Some(seen)) => (None, seen),
-            (known, _) => {
-                // The second tier may know of a removal that this node hasn't heard of: only the very
-                // rule by which this fill was made is extended or replaced.
-                let (there, seen) = space.fetch(ticket, primary).await;
-                if let Some(lasting) = there.as_ref().and_then(lasting) {
-                    return Some(lasting);
-                }
-                let there = there.as_ref().and_then(known_rule);
-                let agreed = there.is_some_and(|there| match (known, &place.variant) {
-                    (Some(known), _) => known.id == there.id,
-                    (None, Some(variant)) => {
-                        let key = variant_key(&place.primary, there, &self.asked.headers);
-                        key.as_bytes() == variant.as_bytes()
-                    }
-                    (None, None) => false,
-                });
-                (known.or(there).cloned(), if agreed { seen } else { Seen::default() })
+        let lasts = |hit: &Hit<Stored>| hit.lifetime().keep_until >= lifetime.keep_until;
+        let mut base = None;
+        let mut seen = self.seen.clone();
+        if let Some((hit, rule)) = present.and_then(|hit| Some((hit, known_rule(hit)?))) {
+            if !self.agrees_with(rule) {
+                return None;
             }
-        };
+            if rule.rule.covers(vary) && lasts(hit) {
+                return Some(rule.clone());
+            }
+            base = Some(rule.clone());
+        }
+        if base.is_some() || place.variant.is_some() {
+            // What was seen there, if anything, is too old by now.
+            seen = Seen::default();
+            let (there, seen_now) = space.fetch(ticket, primary).await;
+            if let Some((hit, rule)) = there.as_ref().and_then(|hit| Some((hit, known_rule(hit)?)))
+            {
+                if !self.agrees_with(rule) {
+                    return None;
+                }
+                if rule.rule.covers(vary) && lasts(hit) {
+                    return Some(rule.clone());
+                }
+                base = Some(rule.clone());
+                seen = seen_now;
+            }
+        }
         let extended = base.as_ref().filter(|base| base.rule.covers(vary));
         let is_new = extended.is_none();
         let variants = extended.cloned().unwrap_or_else(|| Variants {
             rule: base.as_ref().map_or_else(|| vary.clone(), |base| base.rule.union(vary)),
             id: fastrand::u64(..),
+            after: seen.token().unwrap_or_default().to_vec(),
         });
         let until = lifetime.keep_until.saturating_add(SPARE);
         let always =
@@ -119,8 +118,28 @@ impl Commit<'_> {
         // Another fill, here or on another node, may have been first.
         let (first, _) = space.fetch(ticket, primary).await;
         let first = first.or_else(|| space.peek(primary, core.now()));
-        let first = first.as_ref().and_then(known_rule).filter(|first| first.rule.covers(vary));
-        Some(first.cloned().unwrap_or(variants))
+        match first.as_ref().and_then(known_rule) {
+            Some(first) if first.id != variants.id => {
+                (first.rule.covers(vary) && self.agrees_with(first)).then(|| first.clone())
+            }
+            _ => Some(variants),
+        }
+    }
+
+    /// Whether a rule is of the same time as this fill: the one by which it looked for its variant,
+    /// or one that was made from what it saw. Another one may have been made after a removal that
+    /// this node hasn't heard of yet, and what is stored under it must not be from before.
+    fn agrees_with(&self, rule: &Variants) -> bool {
+        let place = self.place;
+        match (&place.variant, self.seen.token()) {
+            (Some(variant), _) => {
+                let key = variant_key(&place.primary, rule, &self.asked.headers);
+                key.as_bytes() == variant.as_bytes()
+            }
+            (None, Some(token)) => rule.after == token,
+            // Within this node, a removal overtakes the fill itself.
+            (None, None) => true,
+        }
     }
 }
 

@@ -59,6 +59,9 @@ pub(crate) struct Variants {
     /// A part of the keys of all variants: without this entry, none of them can be found, so
     /// removing it removes them all.
     pub(crate) id: u64,
+    /// What lay in the second tier at the primary key when the fill began that made this rule. A
+    /// fill that saw the same has missed no removal.
+    pub(crate) after: Vec<u8>,
 }
 
 impl Stored {

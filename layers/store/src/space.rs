@@ -49,6 +49,12 @@ impl Seen {
     pub fn nothing() -> Self {
         Self(Some(Bytes::new()))
     }
+
+    /// What tells it from everything else that may have lain there, removals included; empty for
+    /// nothing. `None` if the second tier could not be asked.
+    pub fn token(&self) -> Option<&[u8]> {
+        self.0.as_deref()
+    }
 }
 
 impl<V: Send + Sync + 'static> Space<V> {

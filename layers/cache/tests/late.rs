@@ -1,0 +1,131 @@
+//! A node that hasn't heard of a removal yet must not undo it in the second tier.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/origin.rs"]
+mod origin;
+#[path = "support/remote.rs"]
+mod remote;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tower::Layer;
+use tower_keep_cache::{Cache, CacheLayer};
+use tower_keep_store::{L1, Store};
+
+use origin::{Got, Origin, answer, get, request, send};
+use remote::SilentRemote;
+
+/// An origin with a page in several languages, of which one is held back.
+fn pages(held: &'static str, lasting: &'static str, gate: &Arc<Semaphore>) -> Origin {
+    let gate = Arc::clone(gate);
+    Origin::new(move |n, request| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let language = request.headers()["accept-language"].to_str().unwrap().to_owned();
+            let mut control = "max-age=600";
+            // What a handler answers was true when it was asked.
+            if language == held {
+                gate.acquire().await.unwrap().forget();
+                control = lasting;
+            }
+            let fields = [("cache-control", control), ("vary", "accept-language")];
+            answer(&fields, format!("{language} {n}"))
+        }
+    })
+}
+
+fn node(origin: &Origin, remote: &SilentRemote, with_l1: bool) -> Cache<Origin> {
+    let mut store = Store::builder().l2(remote.clone());
+    if with_l1 {
+        store = store.l1(L1::bytes(16 << 20));
+    }
+    CacheLayer::builder(store.build().unwrap()).build().unwrap().layer(origin.clone())
+}
+
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn page(node: &Cache<Origin>, language: &str) -> Got {
+    let got = send(node, get(&[("accept-language", language)])).await;
+    settle().await;
+    got
+}
+
+async fn remove(node: &Cache<Origin>) {
+    send(node, request("DELETE", "http://example.com/a", &[("accept-language", "")])).await;
+    settle().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_is_to_be_extended_is_not_put_over_a_removal() {
+    // The variant that is held back lives longer than its rule, so that this must be extended.
+    for lasting in ["max-age=864000", "max-age=600"] {
+        let gate = Arc::new(Semaphore::new(0));
+        let (origin, remote) = (pages("fr", lasting, &gate), SilentRemote::default());
+        let (late, other) = (node(&origin, &remote, true), node(&origin, &remote, true));
+        assert_eq!(page(&late, "en").await.text(), "en 1");
+        let fr = tokio::spawn({
+            let late = late.clone();
+            async move { page(&late, "fr").await }
+        });
+        settle().await;
+        remove(&other).await;
+        gate.add_permits(9);
+        assert_eq!(fr.await.unwrap().text(), "fr 2");
+        for (language, old) in [("en", "en 1"), ("fr", "fr 2")] {
+            assert_ne!(page(&other, language).await.text(), old, "{lasting}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fill_from_before_a_removal_is_not_put_under_a_rule_from_after_it() {
+    for (warm, with_l1) in [(false, true), (true, true), (false, false), (true, false)] {
+        let gate = Arc::new(Semaphore::new(0));
+        let (origin, remote) = (pages("fr", "max-age=600", &gate), SilentRemote::default());
+        let (late, other) = (node(&origin, &remote, with_l1), node(&origin, &remote, true));
+        if warm {
+            page(&late, "en").await;
+        }
+        let fr = tokio::spawn({
+            let late = late.clone();
+            async move { page(&late, "fr").await }
+        });
+        settle().await;
+        let held = origin.calls();
+        remove(&other).await;
+        // Another variant makes a new rule.
+        page(&other, "en").await;
+        gate.add_permits(9);
+        let old = format!("fr {held}");
+        assert_eq!(fr.await.unwrap().text(), old);
+        assert_ne!(page(&other, "fr").await.text(), old, "warm: {warm}, L1: {with_l1}");
+        if !with_l1 {
+            assert_ne!(page(&late, "fr").await.text(), old, "warm: {warm}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn variants_that_two_nodes_fetch_at_once_end_up_under_one_rule() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (origin, remote) = (pages("fr", "max-age=600", &gate), SilentRemote::default());
+    let (one, two) = (node(&origin, &remote, true), node(&origin, &remote, true));
+    let fr = tokio::spawn({
+        let one = one.clone();
+        async move { page(&one, "fr").await }
+    });
+    settle().await;
+    page(&two, "en").await;
+    gate.add_permits(1);
+    fr.await.unwrap();
+    for (node, language) in [(&one, "en"), (&two, "fr"), (&two, "en"), (&one, "fr")] {
+        let got = page(node, language).await;
+        assert!(got.is_hit(), "{language}: {}", got.cache());
+    }
+    assert_eq!(origin.calls(), 2);
+}
