@@ -17,6 +17,9 @@ pub enum Error {
     /// A tag that cannot be used: empty, longer than 256 bytes, reserved, or with control characters.
     #[error("tag {0:?} is not usable: {1}")]
     Tag(String, &'static str),
+    /// A key of so many bytes, its space included: more than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN).
+    #[error("a key of {0} bytes is too long to be stored under")]
+    KeyTooLong(usize),
     /// The second tier could not be reached.
     #[error("second tier: {0}")]
     Remote(#[from] RemoteError),

@@ -129,6 +129,10 @@ impl Store {
         let inner = &self.0;
         inner.counters.invalidations.add();
         inner.drop_local(key, strength);
+        if !key.fits() {
+            // No tier of any node can have it; only a fill may be under way.
+            return Reach::Everywhere;
+        }
         let reach = inner.settle_now(Target::Key(key.as_bytes().to_vec()), strength).await;
         // Once more: until the second tier had it, a read could fetch from there what was removed.
         inner.drop_local(key, strength);

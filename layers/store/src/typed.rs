@@ -94,10 +94,14 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Tag`] if one of the tags can't be one; then nothing is stored.
+    /// [`Error::Tag`] if one of the tags can't be one, [`Error::KeyTooLong`] if the key can't be
+    /// stored under; then nothing is stored.
     pub async fn set(&self, key: &K, value: V, ttl: Ttl) -> Result<Reach, Error> {
         let tags = ttl.checked_tags()?;
         let buf = self.key(key);
+        if !self.space.key(&buf).fits() {
+            return Err(Error::KeyTooLong(buf.as_bytes().len()));
+        }
         let lifetime = self.space.store().inner().lifetime(&ttl);
         Ok(self.space.set(self.space.key(&buf), Arc::new(value), lifetime, &tags).await)
     }
@@ -128,7 +132,9 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     ///   long, a value within its `stale_if_error` is returned.
     ///
     /// `fill` returns a value, or a [`Fill`] that says more. It runs in a task, therefore
-    /// `'static`: let it own a clone of what it needs.
+    /// `'static`: let it own a clone of what it needs. One that asks for its own key waits for itself,
+    /// until the [hard timeout](Self::hard_timeout). Under a key longer than
+    /// [`MAX_KEY_LEN`](crate::MAX_KEY_LEN), the value is returned but not stored.
     ///
     /// # Errors
     ///

@@ -389,3 +389,18 @@ fn configurations_that_cannot_work_say_what_to_change() {
             .contains("max_fill")
     );
 }
+
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused_or_filled_without_being_stored() {
+    let store = store();
+    let texts: Typed<str, u32> = store.typed("text");
+    let (long, origin) = ("k".repeat(tower_keep_store::MAX_KEY_LEN), Origin::default());
+    let error = texts.set(&long, 1, Ttl::secs(60)).await.unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    for call in 1..=2 {
+        let asked = origin.clone();
+        let got = texts.get_or_try_set(&long, Ttl::secs(60), move || asked.answer()).await;
+        assert_eq!(*got.unwrap(), call);
+    }
+    assert_eq!((texts.get(&long).await, texts.remove(&long).await), (None, Reach::Everywhere));
+}
