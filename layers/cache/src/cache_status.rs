@@ -83,7 +83,7 @@ pub(crate) struct CacheStatus {
 impl CacheStatus {
     /// It went towards the origin.
     pub(crate) fn forwarded(fwd: Fwd) -> Self {
-        Self { fwd: Some(fwd), fwd_status: None, stored: false, collapsed: false, detail: None }
+        Self { fwd: Some(fwd), ..Self::generated() }
     }
 
     /// It was answered by the cache itself, from nothing.

@@ -1,5 +1,6 @@
 //! Storing a complete response, under the key of its variant.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,32 +73,24 @@ impl Commit<'_> {
         let (core, ticket, place) = (self.core, self.ticket, self.place);
         let space = &core.space;
         let primary = space.key(&place.primary);
-        let lasts = |hit: &Hit<Stored>| hit.lifetime().keep_until >= lifetime.keep_until;
         let mut base = None;
         let mut seen = self.seen.clone();
-        if let Some((hit, rule)) = present.and_then(|hit| Some((hit, known_rule(hit)?))) {
-            if !self.agrees_with(rule) {
-                return None;
+        if let Some(hit) = present {
+            match self.build_on(hit, vary, lifetime) {
+                ControlFlow::Break(decided) => return decided,
+                ControlFlow::Continue(rule) => base = rule,
             }
-            if rule.rule.covers(vary) && lasts(hit) {
-                return Some(rule.clone());
-            }
-            base = Some(rule.clone());
         }
         if base.is_some() || place.variant.is_some() {
             // What was seen there, if anything, is too old by now.
             seen = Seen::default();
             let (there, seen_now) = space.fetch(ticket, primary).await;
-            if let Some((hit, rule)) = there.as_ref().and_then(|hit| Some((hit, known_rule(hit)?)))
-            {
-                if !self.agrees_with(rule) {
-                    return None;
+            if let Some(hit) = there {
+                match self.build_on(&hit, vary, lifetime) {
+                    ControlFlow::Break(decided) => return decided,
+                    ControlFlow::Continue(None) => {}
+                    ControlFlow::Continue(rule) => (base, seen) = (rule, seen_now),
                 }
-                if rule.rule.covers(vary) && lasts(hit) {
-                    return Some(rule.clone());
-                }
-                base = Some(rule.clone());
-                seen = seen_now;
             }
         }
         let extended = base.as_ref().filter(|base| base.rule.covers(vary));
@@ -123,6 +116,25 @@ impl Commit<'_> {
                 (first.rule.covers(vary) && self.agrees_with(first)).then(|| first.clone())
             }
             _ => Some(variants),
+        }
+    }
+
+    /// What an entry at the primary key means for the rule: it is of another time than this fill, or
+    /// it will do as it is, and either decides; or it is what a new one builds on, if it is a rule.
+    fn build_on(
+        &self,
+        hit: &Hit<Stored>,
+        vary: &VaryRule,
+        lifetime: Lifetime,
+    ) -> ControlFlow<Option<Variants>, Option<Variants>> {
+        let Some(rule) = known_rule(hit) else { return ControlFlow::Continue(None) };
+        if !self.agrees_with(rule) {
+            return ControlFlow::Break(None);
+        }
+        if rule.rule.covers(vary) && hit.lifetime().keep_until >= lifetime.keep_until {
+            ControlFlow::Break(Some(rule.clone()))
+        } else {
+            ControlFlow::Continue(Some(rule.clone()))
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
-use tower_keep_store::{Flights, Hit, KeyBuf, Space, Timestamp};
+use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Timestamp};
 
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
@@ -91,6 +91,11 @@ impl Core {
     /// All keys that a resource may have.
     pub(crate) fn each_key(&self, target: &Target<'_>) -> Vec<KeyBuf> {
         target.each_form(|| self.space.key_buf())
+    }
+
+    /// Removes what is stored under a key, everywhere.
+    pub(crate) async fn remove(&self, key: &KeyBuf) {
+        self.space.remove(self.space.key(key), Strength::Hard).await;
     }
 
     /// Looks into the first tier. If the resource has variants, `variant` becomes the key of the one

@@ -7,6 +7,7 @@
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{Request, Response};
@@ -18,40 +19,35 @@ use tower_keep_store::{BoxError, Count, Hit, Lead, State};
 use tower_service::Service;
 
 use crate::body::CacheBody;
-use crate::cache_status::{CacheStatus, Fwd};
+use crate::cache_status::CacheStatus;
 use crate::conditional::strip_conditionals;
-use crate::core::{Core, Place};
 use crate::judge::{judge, why_forwarded};
 use crate::landing::Landing;
+use crate::miss::Miss;
 use crate::nested;
 use crate::plan::Times;
-use crate::policy::{RequestDirectives, Reuse};
+use crate::policy::Reuse;
 use crate::pump::Bounds;
 use crate::respond::{self, Asked};
 use crate::settle::Settle;
 use crate::stored::Stored;
 
-/// What the leader gets.
-pub(crate) enum Answer<ReqBody, ResBody, E> {
+/// What the leader gets; `M` is the [`Miss`] that it was.
+#[allow(clippy::large_enum_variant, reason = "the request in `M` makes the other one as large")]
+pub(crate) enum Answer<M, ResBody, E> {
     Done(Result<Response<CacheBody<ResBody>>, E>),
-    /// The resource has variants: here is the request back.
-    Varies(Request<ReqBody>, Hit<Stored>),
+    /// The resource has variants: it is to look again.
+    Varies(M, Hit<Stored>),
 }
 
 /// Where the leader waits for its answer.
-pub(crate) type Answerer<ReqBody, ResBody, E> = oneshot::Sender<Answer<ReqBody, ResBody, E>>;
+pub(crate) type Answerer<M, ResBody, E> = oneshot::Sender<Answer<M, ResBody, E>>;
 
 pub(crate) struct Fill<S, ReqBody, ResBody, E> {
-    pub(crate) core: Arc<Core>,
-    pub(crate) service: S,
-    pub(crate) request: Request<ReqBody>,
+    pub(crate) miss: Miss<S, ReqBody>,
     pub(crate) asked: Asked,
-    pub(crate) directives: RequestDirectives,
-    pub(crate) place: Place,
-    pub(crate) stale: Option<Hit<Stored>>,
-    pub(crate) fwd: Fwd,
     pub(crate) lead: Lead<Landing>,
-    pub(crate) answer: Answerer<ReqBody, ResBody, E>,
+    pub(crate) answer: Answerer<Miss<S, ReqBody>, ResBody, E>,
     /// Nobody waits for it; it is done all the same.
     pub(crate) background: bool,
     /// How many fills the leader has seen fail before.
@@ -65,11 +61,12 @@ where
     ResBody::Error: Into<BoxError>,
 {
     pub(crate) async fn run(mut self) {
-        let core = Arc::clone(&self.core);
-        let key = core.space.key(self.place.key());
+        let core = Arc::clone(&self.miss.core);
+        let key = core.space.key(self.miss.place.key());
         // It was found before the ticket began: what was invalidated in between must not come back
         // by being validated.
-        self.stale = self.stale.take().filter(|hit| hit.state_at(core.now()) != State::Gone);
+        self.miss.stale =
+            self.miss.stale.take().filter(|hit| hit.state_at(core.now()) != State::Gone);
         // Another flight may have landed between this one's look and its start.
         if let Some(hit) =
             core.space.peek(key, core.now()).filter(|hit| self.reuse(hit) == Reuse::Fresh)
@@ -80,7 +77,7 @@ where
         if let Some(hit) = found {
             if matches!(&*hit, Stored::Variants(_)) {
                 self.lead.land(Landing::Varies(hit.clone()));
-                let _ = self.answer.send(Answer::Varies(self.request, hit));
+                let _ = self.answer.send(Answer::Varies(self.miss, hit));
                 return;
             }
             match self.reuse(&hit) {
@@ -92,12 +89,12 @@ where
                 }
                 Reuse::MustValidate => {}
             }
-            self.fwd = why_forwarded(&hit, core.now_ms());
-            self.stale = Some(hit);
+            self.miss.fwd = why_forwarded(&hit, core.now_ms());
+            self.miss.stale = Some(hit);
         }
 
-        let Self { service, mut request, asked, directives, place, stale, fwd, lead, .. } = self;
-        let (mut answer, background, failures) = (self.answer, self.background, self.failures);
+        let Self { miss, asked, lead, mut answer, background, failures } = self;
+        let Miss { service, mut request, directives, place, stale, fwd, .. } = miss;
         // The response is for all who wait, so the conditions of one must not shape it.
         strip_conditionals(request.headers_mut());
         if let Some(stored) = stale.as_deref().and_then(Stored::response) {
@@ -144,17 +141,18 @@ where
     }
 
     fn reuse(&self, hit: &Hit<Stored>) -> Reuse {
-        judge(hit, &self.directives, self.core.now_ms())
+        judge(hit, &self.miss.directives, self.miss.core.now_ms())
             .map_or(Reuse::MustValidate, |(_, reuse)| reuse)
     }
 
     /// Answers everybody from what is stored.
     fn found(&mut self, hit: &Hit<Stored>) {
-        let now_ms = self.core.now_ms();
+        let core = &self.miss.core;
+        let now_ms = core.now_ms();
         self.lead.land(Landing::Stored(hit.clone()));
         if let Stored::Response(stored) = &**hit {
             let response =
-                respond::hit(&self.core, stored, &self.asked.method, &self.asked.headers, now_ms);
+                respond::hit(core, stored, &self.asked.method, &self.asked.headers, now_ms);
             // Whatever else there is to say, nobody is left to hear it.
             let (nobody, _) = oneshot::channel();
             let _ = mem::replace(&mut self.answer, nobody).send(Answer::Done(Ok(response)));
@@ -164,8 +162,8 @@ where
 
 /// Waits until nobody wants the response: the client is gone, nobody follows, and the time is up
 /// for which it is fetched all the same.
-async fn unwanted<ReqBody, ResBody, E>(
-    answer: &mut Answerer<ReqBody, ResBody, E>,
+async fn unwanted<M, ResBody, E>(
+    answer: &mut Answerer<M, ResBody, E>,
     lead: &Lead<Landing>,
     bounds: &Bounds,
 ) {
@@ -178,7 +176,7 @@ async fn unwanted<ReqBody, ResBody, E>(
 }
 
 /// In `span` from now, or as far ahead as the runtime can tell the time.
-fn far(span: std::time::Duration) -> Instant {
-    const AGE: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 24 * 3600);
+fn far(span: Duration) -> Instant {
+    const AGE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     Instant::now() + span.min(AGE)
 }

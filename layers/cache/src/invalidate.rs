@@ -7,7 +7,7 @@ use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, Request, Response};
 use tower::ServiceExt;
-use tower_keep_store::{KeyBuf, Strength};
+use tower_keep_store::KeyBuf;
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -45,13 +45,15 @@ where
             Target::new(&uri, &headers).map(|target| core.each_key(&target)).ok()
         });
         let keys: Vec<KeyBuf> = others.flatten().chain(keys).collect();
-        let removals =
-            keys.iter().map(|key| core.space.remove(core.space.key(key), Strength::Hard));
-        join_all(removals).await;
+        remove_each(&core, &keys).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
     unless_answered.targets = None;
     result.map(|response| respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
+}
+
+async fn remove_each(core: &Core, keys: &[KeyBuf]) {
+    join_all(keys.iter().map(|key| core.remove(key))).await;
 }
 
 /// The target that a URL names, seen from that of the request; `None` unless it is of the same
@@ -94,11 +96,7 @@ impl Drop for InvalidateOnDrop {
         if let (Some((core, keys)), Ok(runtime)) =
             (self.targets.take(), tokio::runtime::Handle::try_current())
         {
-            runtime.spawn(async move {
-                for key in &keys {
-                    core.space.remove(core.space.key(key), Strength::Hard).await;
-                }
-            });
+            runtime.spawn(async move { remove_each(&core, &keys).await });
         }
     }
 }

@@ -114,8 +114,8 @@ impl<'a> Target<'a> {
     /// may speak another version of HTTP than the one whose request stored it.
     pub(crate) fn each_form<S: Sink>(&self, mut new: impl FnMut() -> S) -> Vec<S> {
         let other = self.scheme.filter(|scheme| !matches!(*scheme, "http" | "https"));
-        let schemes = [Some(None), Some(Some("http")), Some(Some("https")), other.map(Some)];
-        let forms = schemes.into_iter().flatten().filter_map(|scheme| {
+        let schemes = [None, Some("http"), Some("https")].into_iter().chain(other.map(Some));
+        let forms = schemes.filter_map(|scheme| {
             let mut key = new();
             self.write_as(scheme, &mut key).ok()?;
             Some(key)

@@ -3,12 +3,11 @@
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, State};
 use tower_service::Service;
@@ -18,7 +17,7 @@ use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Place, variant_key};
 use crate::fill::{Answer, Answerer, Fill};
-use crate::judge::{fallback, usable};
+use crate::judge::usable;
 use crate::landing::{Failure, Landing};
 use crate::marks::is_identified;
 use crate::nested;
@@ -96,21 +95,12 @@ where
                     // The leader doesn't follow itself.
                     drop(follow);
                     let (answer, answered) = oneshot::channel();
-                    let rest = (
-                        Arc::clone(&self.core),
-                        self.service.clone(),
-                        self.directives,
-                        self.place.clone(),
-                        self.stale.clone(),
-                        self.fwd,
-                    );
                     let fill = self.fill(lead, answer, false, failures);
                     let task = tokio::spawn(fill.run().in_current_span());
                     match answered.await {
                         Ok(Answer::Done(result)) => return result,
-                        Ok(Answer::Varies(request, variants)) => {
-                            let (core, service, directives, place, stale, fwd) = rest;
-                            self = Self { core, service, request, directives, place, stale, fwd };
+                        Ok(Answer::Varies(miss, variants)) => {
+                            self = miss;
                             self.look_by(&variants)
                         }
                         // The task is gone without an answer. If it panicked, that is passed on,
@@ -127,9 +117,9 @@ where
                         return self.alone("waited").await;
                     }
                     self.core.space.count(Count::Coalesced);
-                    let wait = patience.min(max_wait);
-                    let (waited, landing) = waited(timeout(wait, follow.landed())).await;
-                    patience = patience.saturating_sub(waited);
+                    let began = Instant::now();
+                    let landing = timeout(patience.min(max_wait), follow.landed()).await;
+                    patience = patience.saturating_sub(began.elapsed());
                     if let Ok(landing) = landing {
                         self.landed(landing, follow, failures)
                     } else {
@@ -168,26 +158,12 @@ where
     fn fill(
         self,
         lead: Lead<Landing>,
-        answer: Answerer<ReqBody, ResBody, S::Error>,
+        answer: Answerer<Self, ResBody, S::Error>,
         background: bool,
         failures: u32,
     ) -> Fill<S, ReqBody, ResBody, S::Error> {
-        let Self { core, service, request, directives, place, stale, fwd } = self;
-        let asked = Asked::of(&request);
-        Fill {
-            core,
-            service,
-            request,
-            asked,
-            directives,
-            place,
-            stale,
-            fwd,
-            lead,
-            answer,
-            background,
-            failures,
-        }
+        let asked = Asked::of(&self.request);
+        Fill { miss: self, asked, lead, answer, background, failures }
     }
 
     fn join(&self) -> Join<Landing> {
@@ -264,13 +240,10 @@ where
 
     /// What becomes of a request whose leader failed.
     fn after(&self, failure: &Failure, asked: &Asked) -> Next<ResBody> {
-        let now = self.core.now();
-        let stand_in = failure.stale.as_ref().and_then(|hit| fallback(hit, &self.directives, now));
-        if let Some(stored) = stand_in {
-            self.core.space.count(Count::StaleServed);
-            let status = CacheStatus::forwarded(self.fwd).collapsed().detail("stale-if-error");
-            let now_ms = now.as_millis();
-            return Next::Done(respond::validated(&self.core, stored, asked, now_ms, &status));
+        let status = CacheStatus::forwarded(self.fwd).collapsed();
+        let stale = failure.stale.as_ref();
+        if let Some(reply) = respond::stand_in(&self.core, stale, &self.directives, asked, status) {
+            return Next::Done(reply);
         }
         if fastrand::f64() < failure.share { Next::Alone("failed") } else { Next::Failed }
     }
@@ -325,19 +298,24 @@ where
         let asked = Asked::of(&self.request);
         let request_ms = core.now_ms();
         let result = self.service.oneshot(self.request).await;
-        let now = core.now();
-        let status = CacheStatus::forwarded(self.fwd);
-        if result.as_ref().map_or(true, |response| is_failure(response.status())) {
-            let stand_in = self.stale.as_ref();
-            if let Some(stored) = stand_in.and_then(|hit| fallback(hit, &self.directives, now)) {
-                core.space.count(Count::StaleServed);
-                let status = result.map_or(status, |response| status.fwd_status(response.status()));
-                let status = status.detail("stale-if-error");
-                return Ok(respond::validated(&core, stored, &asked, now.as_millis(), &status));
-            }
+        let response_ms = core.now_ms();
+        let mut status = CacheStatus::forwarded(self.fwd);
+        if let Ok(response) = &result {
+            status = status.fwd_status(response.status());
         }
-        let response = result?;
-        let times = Times { request_ms, response_ms: now.as_millis() };
+        let response = match result {
+            Ok(response) if !is_failure(response.status()) => response,
+            failed => {
+                let stale = self.stale.as_ref();
+                if let Some(reply) =
+                    respond::stand_in(&core, stale, &self.directives, &asked, status)
+                {
+                    return Ok(reply);
+                }
+                failed?
+            }
+        };
+        let times = Times { request_ms, response_ms };
         let mark = core.marks.id(&self.place.primary, &asked.headers);
         let detail = match core.settings.plan(&asked, times, &response) {
             Ok(_) => {
@@ -347,20 +325,12 @@ where
             Err(refusal) if detail == HIT_FOR_MISS => {
                 // A failure, or a 304 to the client's own condition, tells nothing new.
                 if refusal.personal || refusal.supersedes {
-                    core.marks.set(mark, now.as_millis());
+                    core.marks.set(mark, response_ms);
                 }
                 refusal.detail
             }
             Err(_) => detail,
         };
-        let status = status.fwd_status(response.status()).detail(detail);
-        Ok(respond::pass(&core, response, &status))
+        Ok(respond::pass(&core, response, &status.detail(detail)))
     }
-}
-
-/// Runs `future`, and tells how long it took.
-async fn waited<F: Future>(future: F) -> (Duration, F::Output) {
-    let began = tokio::time::Instant::now();
-    let output = future.await;
-    (began.elapsed(), output)
 }

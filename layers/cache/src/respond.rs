@@ -4,14 +4,17 @@ use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use tower_keep_store::{Count, Hit};
 
 use crate::age::age_value;
 use crate::body::CacheBody;
 use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
 use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::Core;
+use crate::judge::fallback;
 use crate::landing::Arriving;
-use crate::stored::StoredResponse;
+use crate::policy::RequestDirectives;
+use crate::stored::{Stored, StoredResponse};
 
 /// The part of a request that its response depends on.
 #[derive(Clone, Debug)]
@@ -81,6 +84,21 @@ fn from_stored<B>(
         headers.insert(CACHE_STATUS, status);
     }
     assemble(code, headers, body)
+}
+
+/// What is stored, in place of the answer of an origin that failed, if it may stand in for it
+/// (RFC 5861 §4).
+pub(crate) fn stand_in<B>(
+    core: &Core,
+    stale: Option<&Hit<Stored>>,
+    directives: &RequestDirectives,
+    asked: &Asked,
+    status: CacheStatus,
+) -> Option<Response<CacheBody<B>>> {
+    let now = core.now();
+    let stored = fallback(stale?, directives, now)?;
+    core.space.count(Count::StaleServed);
+    Some(validated(core, stored, asked, now.as_millis(), &status.detail("stale-if-error")))
 }
 
 /// A response that is arriving; `None` if its beginning is gone.

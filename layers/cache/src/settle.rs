@@ -7,7 +7,7 @@ use http::header::{AGE, Entry, SET_COOKIE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
-use tower_keep_store::{BoxError, Count, Hit, Lead, MAX_TAGS, Seen, Strength, Tag};
+use tower_keep_store::{BoxError, Count, Hit, Lead, MAX_TAGS, Seen, Tag};
 
 use crate::cache_status::CacheStatus;
 use crate::commit::{Commit, Fetched};
@@ -26,7 +26,7 @@ use crate::tags::collect_tags;
 use crate::vary::VaryRule;
 
 /// A fill that has asked the origin.
-pub(crate) struct Settle<ReqBody, ResBody, E> {
+pub(crate) struct Settle<M, ResBody, E> {
     pub(crate) core: Arc<Core>,
     pub(crate) asked: Asked,
     pub(crate) directives: RequestDirectives,
@@ -34,7 +34,7 @@ pub(crate) struct Settle<ReqBody, ResBody, E> {
     /// What was to be renewed, or replaced.
     pub(crate) stale: Option<Hit<Stored>>,
     pub(crate) lead: Lead<Landing>,
-    pub(crate) answer: Answerer<ReqBody, ResBody, E>,
+    pub(crate) answer: Answerer<M, ResBody, E>,
     pub(crate) seen: Seen,
     pub(crate) status: CacheStatus,
     pub(crate) times: Times,
@@ -42,7 +42,7 @@ pub(crate) struct Settle<ReqBody, ResBody, E> {
     pub(crate) failures: u32,
 }
 
-impl<ReqBody, ResBody, E> Settle<ReqBody, ResBody, E>
+impl<M, ResBody, E> Settle<M, ResBody, E>
 where
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
@@ -52,22 +52,23 @@ where
             self.status = self.status.fwd_status(response.status());
         }
         let stale = self.stale.take();
-        if result.as_ref().map_or(true, |response| is_failure(response.status())) {
-            return self.failed(result, stale).await;
-        }
-        match (result, stale.as_deref().and_then(Stored::response)) {
-            (Ok(response), Some(stored)) if response.status() == StatusCode::NOT_MODIFIED => {
-                if !selects(response.headers(), &stored.validators) {
-                    return self.mistaken(stored).await;
-                }
+        let response = match result {
+            Ok(response) if !is_failure(response.status()) => response,
+            failed => return self.failed(failed, stale).await,
+        };
+        let validated = stale.as_deref().and_then(Stored::response);
+        match validated.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+            Some(stored) if !selects(response.headers(), &stored.validators) => {
+                self.mistaken(stored).await;
+            }
+            Some(stored) => {
                 let tags = stale.iter().flat_map(Hit::tags).cloned().collect();
                 self.renew(stored, tags, response.into_parts().0).await;
             }
-            (Ok(response), _) => match self.plan(&response) {
+            None => match self.plan(&response) {
                 Ok(plan) => self.share(response, plan).await,
                 Err(refusal) => self.pass(response, refusal, stale.is_some()).await,
             },
-            (Err(_), _) => {}
         }
     }
 
@@ -79,38 +80,31 @@ where
     /// stored, if it says so itself; or it is the leader's.
     async fn failed(self, result: Result<Response<ResBody>, E>, stale: Option<Hit<Stored>>) {
         self.core.space.count(Count::FailedFill);
-        let now = self.core.now();
-        let stand_in = stale.as_ref().and_then(|hit| fallback(hit, &self.directives, now));
-        // A client that reloads doesn't want it, but for the others it stays.
-        let for_others = RequestDirectives::default();
+        // A client that reloads doesn't want what is stored, but for the others it stays.
+        let (for_others, now) = (RequestDirectives::default(), self.core.now());
         let replaceable =
             stale.as_ref().is_none_or(|hit| fallback(hit, &for_others, now).is_none());
-        let mut detail = "failed";
-        if let (true, Ok(response)) = (replaceable, &result) {
-            match self.plan(response) {
-                Ok(plan) => {
-                    if let Ok(response) = result {
-                        self.share(response, plan).await;
-                    }
-                    return;
-                }
-                Err(refusal) => detail = refusal.detail,
-            }
-        }
-        let Self { core, asked, lead, answer, status, failures, .. } = self;
+        let (result, detail) = match result {
+            Ok(response) if replaceable => match self.plan(&response) {
+                Ok(plan) => return self.share(response, plan).await,
+                Err(refusal) => (Ok(response), refusal.detail),
+            },
+            result => (result, "failed"),
+        };
+        let Self { core, asked, directives, lead, answer, status, failures, .. } = self;
+        let stand_in = respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         // Closed first: who asks from here on leads a fill of its own.
         lead.close();
         let followers = lead.followers();
-        lead.land(Landing::Failed(Failure::new(stale.clone(), failures, followers)));
-        let reply = match stand_in {
-            Some(stored) => {
-                core.space.count(Count::StaleServed);
-                let status = status.detail("stale-if-error");
-                Ok(respond::validated(&core, stored, &asked, now.as_millis(), &status))
-            }
-            None => result
-                .map(|response| respond::for_one(&core, response, &asked, &status.detail(detail))),
-        };
+        lead.land(Landing::Failed(Failure::new(stale, failures, followers)));
+        let reply = stand_in.map_or_else(
+            || {
+                result.map(|response| {
+                    respond::for_one(&core, response, &asked, &status.detail(detail))
+                })
+            },
+            Ok,
+        );
         let _ = answer.send(Answer::Done(reply));
     }
 
@@ -119,7 +113,7 @@ where
     /// caused this gets it: the origin said that it will do, and the request can't be sent again.
     async fn mistaken(self, stored: &StoredResponse) {
         let Self { core, asked, place, lead, answer, status, .. } = self;
-        core.space.remove(core.space.key(place.key()), Strength::Hard).await;
+        core.remove(place.key()).await;
         lead.close();
         lead.land(Landing::Replaced);
         let status = status.detail("other-etag");
@@ -163,7 +157,7 @@ where
             lead.land(hit.map_or(Landing::Replaced, Landing::Renewed));
         } else {
             // The origin's last word is that it isn't to be stored.
-            core.space.remove(core.space.key(place.key()), Strength::Hard).await;
+            core.remove(place.key()).await;
             lead.close();
             lead.land(Landing::Replaced);
         }
@@ -174,7 +168,7 @@ where
         let Self { core, asked, place, lead, answer, status, .. } = self;
         core.marks.set(core.marks.id(&place.primary, &asked.headers), core.now_ms());
         if has_stale && refusal.supersedes {
-            core.space.remove(core.space.key(place.key()), Strength::Hard).await;
+            core.remove(place.key()).await;
         }
         // Closed first: who asks from here on leads a fill of its own.
         lead.close();

@@ -19,7 +19,7 @@ use tokio::time::{advance, sleep, timeout};
 use tower::ServiceExt;
 use tower_keep_cache::{CacheTags, Heuristic, SetCookie};
 
-use origin::{Answer, Origin, answer, cached, cached_with, get, read, request, send};
+use origin::{Answer, Origin, answer, cached, cached_with, get, read, request, send, trickle};
 
 const SECOND: Duration = Duration::from_secs(1);
 type Fields = &'static [(&'static str, &'static str)];
@@ -621,11 +621,7 @@ async fn broken_and_truncated_bodies_are_not_stored() {
 #[tokio::test(start_paused = true)]
 async fn too_slow_bodies_reach_their_reader_and_are_not_stored() {
     let origin = Origin::new(|_, _| async {
-        let frames = stream::iter(0..4).then(|i| async move {
-            sleep(SECOND * 10).await;
-            Ok::<_, io::Error>(Frame::data(Bytes::from(i.to_string())))
-        });
-        answer(FRESH, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
+        trickle(FRESH, SECOND * 10, ["0", "1", "2", "3"].map(Bytes::from))
     });
     let (cache, _) = cached_with(&origin, |builder| builder.max_fill(SECOND * 15));
     assert_eq!(send(&cache, get(&[])).await.text(), "0123");

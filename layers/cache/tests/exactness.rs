@@ -6,22 +6,20 @@
 mod origin;
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use http::{Request, StatusCode};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
 use tower::{Layer, ServiceExt};
 use tower_keep_cache::CacheLayer;
 
-use origin::{Origin, answer, cached, get, request, send, store};
+use origin::{Origin, answer, cached, get, request, send, store, trickle};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -44,11 +42,7 @@ async fn cache_status_says_whose_wish_it_was() {
 #[tokio::test(start_paused = true)]
 async fn who_joins_late_is_told_the_age() {
     let origin = Origin::new(|_, _| async {
-        let frames = stream::iter(0..4).then(|n| async move {
-            sleep(SECOND * 10).await;
-            Ok::<_, io::Error>(Frame::data(Bytes::from(n.to_string())))
-        });
-        answer(FRESH, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
+        trickle(FRESH, SECOND * 10, ["0", "1", "2", "3"].map(Bytes::from))
     });
     let (cache, _) = cached(&origin);
     let first = cache.clone().oneshot(get(&[])).await.unwrap();

@@ -13,7 +13,7 @@ use tower::Layer;
 use tower_keep_cache::{Cache, CacheLayer};
 use tower_keep_store::{L1, Store};
 
-use origin::{Got, Origin, answer, get, request, send};
+use origin::{Got, Origin, answer, get, request, send, settle};
 use remote::SilentRemote;
 
 /// An origin with a page in several languages, of which one is held back.
@@ -41,12 +41,6 @@ fn node(origin: &Origin, remote: &SilentRemote, with_l1: bool) -> Cache<Origin> 
         store = store.l1(L1::bytes(16 << 20));
     }
     CacheLayer::builder(store.build().unwrap()).build().unwrap().layer(origin.clone())
-}
-
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn page(node: &Cache<Origin>, language: &str) -> Got {

@@ -16,23 +16,18 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer, ServiceExt};
 use tower_keep_cache::CacheLayer;
 
-use origin::{Answer, Origin, answer, cached, cached_with, get, read, request, send, store};
+use origin::{
+    Answer, Origin, answer, cached, cached_with, get, read, request, send, settle, store, trickle,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
-
-/// Lets every task that can run do so.
-async fn settle() {
-    for _ in 0..50 {
-        yield_now().await;
-    }
-}
 
 /// Hangs at its first call, and then answers.
 fn hanging_once() -> Origin {
@@ -46,11 +41,7 @@ fn hanging_once() -> Origin {
 
 /// A body of `chunks` pieces of 64 KiB, one a millisecond.
 fn long(chunks: usize) -> Answer {
-    let frames = stream::iter(0..chunks).then(|_| async {
-        sleep(SECOND / 1000).await;
-        Ok::<_, io::Error>(Frame::data(Bytes::from(vec![7; 64 << 10])))
-    });
-    answer(FRESH, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
+    trickle(FRESH, SECOND / 1000, vec![Bytes::from(vec![7; 64 << 10]); chunks])
 }
 
 #[tokio::test(start_paused = true)]

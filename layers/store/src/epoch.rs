@@ -153,9 +153,10 @@ impl TagTable {
     /// An epoch higher than all that are known here.
     fn next(&self) -> u64 {
         let wall = micros();
-        let step = |last: u64| Some(wall.max(last.saturating_add(1)));
-        match self.clock.fetch_update(Ordering::AcqRel, Ordering::Acquire, step) {
-            Ok(last) | Err(last) => wall.max(last.saturating_add(1)),
+        let step = |last: u64| wall.max(last.saturating_add(1));
+        let stepped = |last| Some(step(last));
+        match self.clock.fetch_update(Ordering::AcqRel, Ordering::Acquire, stepped) {
+            Ok(last) | Err(last) => step(last),
         }
     }
 

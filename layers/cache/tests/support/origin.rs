@@ -11,11 +11,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tower::ServiceExt;
 use tower_keep_cache::{Cache, CacheBody, CacheLayer, CacheLayerBuilder};
 use tower_keep_store::{L1, Store};
@@ -116,6 +119,26 @@ pub fn request(method: &str, uri: &str, fields: &[(&str, &str)]) -> Request<Empt
 
 pub fn get(fields: &[(&str, &str)]) -> Request<Empty<Bytes>> {
     request("GET", "http://example.com/a", fields)
+}
+
+/// Lets every task that can run do so.
+pub async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A response whose body is `chunks`, with a pause before each.
+pub fn trickle(
+    fields: &[(&str, &str)],
+    pause: Duration,
+    chunks: impl IntoIterator<Item = Bytes, IntoIter: Send + Sync + 'static>,
+) -> Answer {
+    let frames = stream::iter(chunks).then(move |chunk| async move {
+        tokio::time::sleep(pause).await;
+        Ok::<_, std::io::Error>(Frame::data(chunk))
+    });
+    answer(fields, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
 }
 
 /// A response that was read to its end.
