@@ -9,7 +9,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, State};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment, State};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -45,6 +45,8 @@ pub(crate) struct Miss<S, ReqBody> {
     /// What is stored, but can't be used as it is.
     pub(crate) stale: Option<Hit<Stored>>,
     pub(crate) fwd: Fwd,
+    /// When this request came: it must not see what was invalidated before.
+    pub(crate) asked: Moment,
 }
 
 /// What a follower does next.
@@ -186,7 +188,7 @@ where
         let collapsed = CacheStatus::forwarded(self.fwd).collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
-                if !core.space.holds(&arriving.proof) {
+                if !core.space.satisfies(&arriving.proof, self.asked) {
                     follow.reject();
                     return Next::Again;
                 }

@@ -126,6 +126,7 @@ where
             place: Place::new(primary, variant),
             stale: hit,
             fwd,
+            asked: core.space.moment(),
         };
         match stale {
             Some(response) => {

@@ -1,6 +1,6 @@
-//! Invalidations made while the second tier is out of reach, kept in order until it is back.
+//! Invalidations that the second tier hasn't got, kept in order until it has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::tag::{Strength, Tag};
@@ -19,6 +19,10 @@ pub(crate) struct Debt {
     pub(crate) strength: Strength,
 }
 
+/// Where a debt stands in the queue. No two debts ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(u64);
+
 /// The queue. It holds each target once, at its strongest.
 ///
 /// When it is full, everything in it is replaced by one invalidation of everything: a large
@@ -31,8 +35,9 @@ pub(crate) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Queue {
-    order: VecDeque<Target>,
-    strengths: HashMap<Target, Strength>,
+    debts: BTreeMap<Place, Debt>,
+    places: HashMap<Target, Place>,
+    next: u64,
 }
 
 impl Backlog {
@@ -44,51 +49,59 @@ impl Backlog {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds `debt`. If its target is owed already, it takes a new place: the payment that may be
+    /// under way doesn't cover it.
     pub(crate) fn push(&self, debt: Debt) {
         let mut queue = self.lock();
-        if !queue.strengths.contains_key(&debt.target) && queue.order.len() >= self.capacity {
+        if !queue.places.contains_key(&debt.target) && queue.debts.len() >= self.capacity {
             tracing::warn!(
                 capacity = self.capacity,
                 "too many invalidations wait for the second tier; everything will be invalidated"
             );
-            *queue = Queue::default();
+            queue.debts.clear();
+            queue.places.clear();
             queue.add(Debt { target: Target::Tag(Tag::everything()), strength: Strength::Hard });
         }
         queue.add(debt);
     }
 
-    /// The oldest debt. It stays until it is [settled](Backlog::settle).
-    pub(crate) fn first(&self) -> Option<Debt> {
-        let queue = self.lock();
-        let target = queue.order.front()?.clone();
-        let strength = *queue.strengths.get(&target)?;
-        Some(Debt { target, strength })
+    /// The oldest debts, at most so many. They stay until they are [settled](Backlog::settle).
+    pub(crate) fn oldest(&self, most: usize) -> Vec<(Place, Debt)> {
+        self.lock().debts.iter().take(most).map(|(place, debt)| (*place, debt.clone())).collect()
     }
 
-    /// Drops `debt`, unless a stronger one has taken its place meanwhile.
-    pub(crate) fn settle(&self, debt: &Debt) {
+    /// Drops the debt at `place`, unless its target was owed anew meanwhile.
+    pub(crate) fn settle(&self, place: Place) {
         let mut queue = self.lock();
-        if queue.strengths.get(&debt.target) == Some(&debt.strength) {
-            queue.strengths.remove(&debt.target);
-            queue.order.retain(|target| *target != debt.target);
+        if let Some(debt) = queue.debts.remove(&place) {
+            queue.places.remove(&debt.target);
+        }
+    }
+
+    /// Moves the debt at `place` behind all others.
+    pub(crate) fn postpone(&self, place: Place) {
+        let mut queue = self.lock();
+        if let Some(debt) = queue.debts.remove(&place) {
+            queue.add(debt);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().order.is_empty()
+        self.lock().debts.is_empty()
     }
 }
 
 impl Queue {
-    fn add(&mut self, debt: Debt) {
-        match self.strengths.get_mut(&debt.target) {
-            Some(strength) if debt.strength == Strength::Hard => *strength = Strength::Hard,
-            Some(_) => {}
-            None => {
-                self.strengths.insert(debt.target.clone(), debt.strength);
-                self.order.push_back(debt.target);
-            }
+    fn add(&mut self, mut debt: Debt) {
+        let place = Place(self.next);
+        self.next += 1;
+        let earlier = self.places.insert(debt.target.clone(), place);
+        if let Some(earlier) = earlier.and_then(|place| self.debts.remove(&place))
+            && earlier.strength == Strength::Hard
+        {
+            debt.strength = Strength::Hard;
         }
+        self.debts.insert(place, debt);
     }
 }
 
@@ -100,33 +113,53 @@ mod tests {
         Debt { target: Target::Tag(Tag::new(name).unwrap()), strength }
     }
 
+    fn pay_first(backlog: &Backlog) -> Debt {
+        let (place, debt) = backlog.oldest(1).remove(0);
+        backlog.settle(place);
+        debt
+    }
+
     #[test]
     fn keeps_order_and_the_strongest_of_each() {
         let backlog = Backlog::new(10);
         for (name, strength) in [
             ("a", Strength::Soft),
             ("b", Strength::Hard),
+            ("c", Strength::Soft),
             ("a", Strength::Hard),
             ("b", Strength::Soft),
         ] {
             backlog.push(debt(name, strength));
         }
-        for name in ["a", "b"] {
-            let first = backlog.first().unwrap();
-            assert_eq!(first, debt(name, Strength::Hard));
-            backlog.settle(&first);
-        }
+        assert_eq!(pay_first(&backlog), debt("c", Strength::Soft));
+        assert_eq!(pay_first(&backlog), debt("a", Strength::Hard));
+        assert_eq!(pay_first(&backlog), debt("b", Strength::Hard));
         assert!(backlog.is_empty());
     }
 
     #[test]
-    fn a_debt_that_grew_while_it_was_paid_is_still_owed() {
+    fn a_debt_owed_anew_while_it_was_paid_is_still_owed() {
         let backlog = Backlog::new(10);
-        backlog.push(debt("a", Strength::Soft));
-        let paying = backlog.first().unwrap();
+        for (before, after) in [(Strength::Soft, Strength::Hard), (Strength::Hard, Strength::Hard)]
+        {
+            backlog.push(debt("a", before));
+            let (paying, _) = backlog.oldest(1).remove(0);
+            backlog.push(debt("a", after));
+            backlog.settle(paying);
+            assert_eq!(pay_first(&backlog), debt("a", after));
+            assert!(backlog.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_debt_that_cannot_be_paid_lets_the_others_pass() {
+        let backlog = Backlog::new(10);
         backlog.push(debt("a", Strength::Hard));
-        backlog.settle(&paying);
-        assert_eq!(backlog.first(), Some(debt("a", Strength::Hard)));
+        backlog.push(debt("b", Strength::Hard));
+        let (first, _) = backlog.oldest(1).remove(0);
+        backlog.postpone(first);
+        assert_eq!(pay_first(&backlog), debt("b", Strength::Hard));
+        assert_eq!(pay_first(&backlog), debt("a", Strength::Hard));
     }
 
     #[test]
@@ -135,10 +168,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             backlog.push(debt(name, Strength::Soft));
         }
-        let first = backlog.first().unwrap();
-        assert_eq!(
-            first,
-            Debt { target: Target::Tag(Tag::everything()), strength: Strength::Hard }
-        );
+        let everything = Debt { target: Target::Tag(Tag::everything()), strength: Strength::Hard };
+        assert_eq!(pay_first(&backlog), everything);
+        assert_eq!(pay_first(&backlog), debt("c", Strength::Soft));
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
+use crate::epoch::Moment;
 use crate::key::{KeyRef, Prehashed};
 use crate::time::Timestamp;
 
@@ -20,34 +21,85 @@ pub(crate) type Fence = Arc<AtomicBool>;
 /// The tickets of all running fills, by the hash of their keys. Two keys that share a hash merely
 /// overtake each other's fills.
 #[derive(Debug, Default)]
-pub(crate) struct Fences(Mutex<HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>>);
+pub(crate) struct Fences(Mutex<ByHash>);
+
+type ByHash = HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>;
+
+fn mark(map: &ByHash, key: KeyRef<'_>) {
+    for fence in map.get(&key.hash()).into_iter().flatten() {
+        fence.store(true, Ordering::Release);
+    }
+}
 
 impl Fences {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>> {
+    fn lock(&self) -> MutexGuard<'_, ByHash> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A ticket for a fill that begins now: `as_of` by the epoch clock, `began` by the wall's.
+    /// A ticket for a fill that begins now: `as_of` by the epoch clocks, `began` by the wall's.
     pub(crate) fn begin(
         self: &Arc<Self>,
         keys: &[KeyRef<'_>],
-        as_of: u64,
+        as_of: Moment,
+        began: Timestamp,
+    ) -> Ticket {
+        self.issue(&mut self.lock(), keys, as_of, began)
+    }
+
+    fn issue(
+        self: &Arc<Self>,
+        map: &mut ByHash,
+        keys: &[KeyRef<'_>],
+        as_of: Moment,
         began: Timestamp,
     ) -> Ticket {
         let fence = Fence::default();
         let hashes: SmallVec<[u64; 2]> = keys.iter().map(|key| key.hash()).collect();
-        let mut map = self.lock();
         for hash in &hashes {
             map.entry(*hash).or_default().push(Arc::clone(&fence));
         }
-        drop(map);
         Ticket { fences: Arc::clone(self), fence, hashes, as_of, began }
+    }
+
+    /// As [`overtake`](Self::overtake), and a ticket for the one who does so.
+    pub(crate) fn take_over(
+        self: &Arc<Self>,
+        key: KeyRef<'_>,
+        as_of: Moment,
+        began: Timestamp,
+        change: impl FnOnce(),
+    ) -> Ticket {
+        let mut map = self.lock();
+        mark(&map, key);
+        change();
+        self.issue(&mut map, &[key], as_of, began)
     }
 
     /// Overtakes the fills of `key`, and does `change` before any of them can store anything.
     pub(crate) fn overtake<T>(&self, key: KeyRef<'_>, change: impl FnOnce() -> T) -> T {
         let map = self.lock();
-        for fence in map.get(&key.hash()).into_iter().flatten() {
+        mark(&map, key);
+        change()
+    }
+
+    /// As [`overtake`](Self::overtake), for one who has [taken over](Self::take_over): `change` is
+    /// told whether another has overtaken `ticket` since.
+    pub(crate) fn overtake_again<T>(
+        &self,
+        key: KeyRef<'_>,
+        ticket: &Ticket,
+        change: impl FnOnce(bool) -> T,
+    ) -> T {
+        let map = self.lock();
+        let was_overtaken = ticket.is_overtaken();
+        mark(&map, key);
+        change(was_overtaken)
+    }
+
+    /// Overtakes all fills, and does `change` before any of them can store anything.
+    pub(crate) fn overtake_all<T>(&self, change: impl FnOnce() -> T) -> T {
+        let map = self.lock();
+        for fence in map.values().flatten() {
             fence.store(true, Ordering::Release);
         }
         change()
@@ -60,13 +112,13 @@ pub struct Ticket {
     fences: Arc<Fences>,
     fence: Fence,
     hashes: SmallVec<[u64; 2]>,
-    as_of: u64,
+    as_of: Moment,
     began: Timestamp,
 }
 
 impl Ticket {
-    /// The epoch clock's reading when the fill began.
-    pub(crate) fn as_of(&self) -> u64 {
+    /// What the fill had seen when it began.
+    pub(crate) fn as_of(&self) -> Moment {
         self.as_of
     }
 
@@ -113,13 +165,24 @@ mod tests {
     fn only_fills_of_the_removed_key_are_overtaken_and_nothing_leaks() {
         let fences = Arc::new(Fences::default());
         let [a, b] = [b"a", b"b"].map(|k| KeyRef::new(k));
-        let both = fences.begin(&[a, b], 0, Timestamp::default());
-        let other = fences.begin(&[b], 0, Timestamp::default());
+        let both = fences.begin(&[a, b], Moment::default(), Timestamp::default());
+        let other = fences.begin(&[b], Moment::default(), Timestamp::default());
         fences.overtake(a, || ());
         assert_eq!((both.redeem(|| 1), other.redeem(|| 2)), (None, Some(2)));
-        let later = fences.begin(&[a], 0, Timestamp::default());
+        let later = fences.begin(&[a], Moment::default(), Timestamp::default());
         assert!(!later.is_overtaken());
+        fences.overtake_again(a, &later, |overtaken| assert!(!overtaken, "by nobody else"));
+        fences.overtake_again(a, &later, |overtaken| assert!(overtaken));
         drop((both, other, later));
         assert!(fences.lock().is_empty());
+    }
+
+    #[test]
+    fn all_fills_are_overtaken_at_once() {
+        let fences = Arc::new(Fences::default());
+        let tickets = [b"a", b"b"]
+            .map(|key| fences.begin(&[KeyRef::new(key)], Moment::default(), Timestamp::default()));
+        fences.overtake_all(|| ());
+        assert!(tickets.iter().all(Ticket::is_overtaken));
     }
 }

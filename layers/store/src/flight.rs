@@ -4,10 +4,11 @@
 //! the task dies all the same, its [`Lead`] is dropped and every follower is told. A flight is left
 //! alone by those who come after the entry was removed: they start a new one.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -91,6 +92,19 @@ impl<T> Flights<T> {
     /// Whether none is in progress.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<T: Send + Sync + 'static> Flights<T> {
+    /// A reference that keeps nothing alive, its type erased.
+    pub(crate) fn downgrade(&self) -> Weak<dyn Any + Send + Sync> {
+        let board: Weak<Board<T>> = Arc::downgrade(&self.0);
+        board
+    }
+
+    /// What [`downgrade`](Self::downgrade) was made of, if it still is.
+    pub(crate) fn upgrade(weak: &Weak<dyn Any + Send + Sync>) -> Option<Self> {
+        weak.upgrade()?.downcast().ok().map(Self)
     }
 }
 
@@ -211,6 +225,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::epoch::Moment;
     use crate::fence::Fences;
     use crate::time::Timestamp;
 
@@ -220,7 +235,7 @@ mod tests {
 
     fn join(flights: &Flights<u8>, fences: &Arc<Fences>) -> Join<u8> {
         let key = KeyRef::new(b"k");
-        flights.join(key, || fences.begin(&[key], 0, Timestamp::default()))
+        flights.join(key, || fences.begin(&[key], Moment::default(), Timestamp::default()))
     }
 
     #[tokio::test]

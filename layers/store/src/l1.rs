@@ -11,6 +11,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -33,6 +34,9 @@ const RETIRED: usize = 4;
 /// moka refuses longer lives than this.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// The least that an entry must be allowed to take, or next to nothing would ever be kept.
+const LEAST_ENTRY: u64 = 512;
+
 /// How large the first tier is.
 ///
 /// ```
@@ -49,13 +53,17 @@ pub struct L1 {
 }
 
 impl L1 {
-    /// Entries up to `bytes` bytes in all: keys, values (as their codec weighs them), and about
-    /// 256 bytes for each entry.
+    /// Entries up to `bytes` bytes in all, 4 KiB at the least: keys, values (as their codec weighs
+    /// them), and about 256 bytes for each entry. What tags take comes on top: about 200 bytes for
+    /// each that is in use, however many entries carry it.
+    ///
+    /// The bound is passed by up to a sixteenth, and by one entry for each thread, until moka's next
+    /// housekeeping.
     pub fn bytes(bytes: u64) -> Self {
         Self { bytes, max_entry: None }
     }
 
-    /// The most bytes that one entry may take. Default: an eighth of the whole.
+    /// The most bytes that one entry may take, 512 at the least. Default: an eighth of the whole.
     pub fn max_entry(mut self, bytes: u64) -> Self {
         self.max_entry = Some(bytes);
         self
@@ -70,6 +78,10 @@ pub(crate) struct Memory {
     judge: Cache<Key, Arc<Slot>, Prehashed>,
     index: Arc<Index>,
     max_entry: u64,
+    /// Bytes that were put in since moka was last made to keep house, and how many are too many. It
+    /// does so by itself by the number of writes, and hundreds of large entries are a lot.
+    unjudged: AtomicU64,
+    max_unjudged: u64,
 }
 
 impl Memory {
@@ -77,6 +89,10 @@ impl Memory {
         let max_entry = config.max_entry.unwrap_or(config.bytes / 8);
         if config.bytes == 0 {
             return Err(Error::Config("L1::bytes(0) holds nothing; leave `l1` out instead".into()));
+        }
+        if max_entry < LEAST_ENTRY {
+            let text = "an entry takes 256 bytes beside its key and value: L1::max_entry must be 512 bytes or more, and L1::bytes 4 KiB or more";
+            return Err(Error::Config(text.into()));
         }
         if max_entry > config.bytes {
             let text = "L1::max_entry is larger than the whole of L1; raise `bytes` or lower it";
@@ -95,7 +111,13 @@ impl Memory {
                 let _ = indexed.pin().remove_if(&*key, |_, found| Arc::ptr_eq(found, &slot));
             })
             .build_with_hasher(Prehashed::default());
-        Ok(Self { judge, index, max_entry })
+        Ok(Self {
+            judge,
+            index,
+            max_entry,
+            unjudged: AtomicU64::new(0),
+            max_unjudged: config.bytes / 16,
+        })
     }
 
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
@@ -115,8 +137,11 @@ impl Memory {
             // replaced, and so take it out of the index.
             if index.get(&key).is_none_or(|found| !Arc::ptr_eq(found, &slot)) {
                 let key = key.to_key();
+                let weight = u64::from(slot.weight);
                 index.insert(key.clone(), Arc::clone(&slot));
                 self.judge.insert(key, slot);
+                drop(index);
+                self.keep_house(weight);
             }
         } else {
             self.remove(key);
@@ -124,9 +149,25 @@ impl Memory {
         fits
     }
 
+    fn keep_house(&self, added: u64) {
+        let unjudged = self.unjudged.fetch_add(added, Ordering::Relaxed);
+        if unjudged.saturating_add(added) > self.max_unjudged {
+            self.unjudged.store(0, Ordering::Relaxed);
+            self.judge.run_pending_tasks();
+        }
+    }
+
     pub(crate) fn remove(&self, key: KeyRef<'_>) {
         self.index.pin().remove(&key);
         self.judge.invalidate(&key);
+    }
+
+    /// Removes `slot`, unless another has taken its place.
+    pub(crate) fn remove_slot(&self, key: KeyRef<'_>, slot: &Arc<Slot>) {
+        let taken = self.index.pin().remove_if(&key, |_, found| Arc::ptr_eq(found, slot)).is_ok();
+        if taken {
+            self.judge.invalidate(&key);
+        }
     }
 
     pub(crate) fn clear(&self) {
@@ -181,9 +222,29 @@ impl Expiry<Key, Arc<Slot>> for HardExpiry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::Stamps;
+    use crate::tag_table::Stamps;
     use crate::ttl::Ttl;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_bound_holds_between_two_housekeepings() {
+        let clock = Clock::system();
+        let memory = memory(8 << 20, clock);
+        for i in 0..500u32 {
+            memory.insert(KeyRef::new(&i.to_be_bytes()), slot(clock, i, 1_000_000));
+            assert!(memory.index.len() <= 10, "{} entries of 1 MB in 8 MiB", memory.index.len());
+        }
+    }
+
+    #[test]
+    fn what_could_never_hold_an_entry_is_refused() {
+        let refused = |config| Memory::new(config, Clock::system()).unwrap_err().to_string();
+        assert!(refused(L1::bytes(0)).contains("leave `l1` out"));
+        assert!(refused(L1::bytes(4095)).contains("4 KiB"));
+        assert!(refused(L1::bytes(1 << 20).max_entry(511)).contains("512"));
+        assert!(refused(L1::bytes(1 << 20).max_entry(2 << 20)).contains("raise"));
+        assert!(Memory::new(L1::bytes(4096), Clock::system()).is_ok());
+    }
 
     fn memory(bytes: u64, clock: Clock) -> Memory {
         Memory::new(L1::bytes(bytes).max_entry(bytes), clock).unwrap()

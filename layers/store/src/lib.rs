@@ -53,6 +53,7 @@ mod space;
 mod stats;
 mod store;
 mod tag;
+mod tag_table;
 mod time;
 mod ttl;
 mod typed;
@@ -62,6 +63,7 @@ pub use codec::Json;
 #[cfg(feature = "postcard")]
 pub use codec::Postcard;
 pub use codec::{Bincode, Codec, Encoded, MAX_HEAD_LEN};
+pub use epoch::Moment;
 pub use error::{BoxError, Error, FillError, RemoteError};
 pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};

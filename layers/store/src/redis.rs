@@ -7,11 +7,13 @@
 //! | --- | --- |
 //! | `tk:1:{space}:{key}` | an entry's frame, or the tombstone of a removal |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
-//! | `{tk}:epoch` | "last invalidation", the epoch clock |
-//! | channel `tk:events` | announcements |
+//! | `{tk}:epoch` | "last invalidated", the epoch clock |
+//! | channel `tk:events:{database}` | announcements |
+//! | channel `tk:events:{database}:{node}` | that node's beats |
 
 mod breaker;
 mod config;
+mod follow;
 mod scripts;
 
 use std::fmt;
@@ -23,13 +25,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::{Client, SubscriberClient};
 use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, EventInterface, KeysInterface, LuaInterface, PubsubInterface};
+use fred::interfaces::{ClientLike, KeysInterface, LuaInterface};
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Key, MultipleKeys, Value};
-use tokio::sync::broadcast::error::RecvError;
 
 use self::breaker::Breaker;
 pub use self::config::RedisBuilder;
+use self::follow::Follower;
 use self::scripts::Scripts;
 use crate::epoch::Epochs;
 use crate::error::{Error, RemoteError};
@@ -39,9 +41,6 @@ use crate::tag::{Strength, Tag};
 
 /// The layout of keys and frames. Another layout gets another number, and so never reads this one.
 const LAYOUT: u8 = 1;
-
-/// How long to wait before trying again to follow the announcements.
-const RESUBSCRIBE_AFTER: Duration = Duration::from_millis(200);
 
 /// A connection to Redis or Valkey, for [`StoreBuilder::l2`](crate::StoreBuilder::l2).
 ///
@@ -58,10 +57,14 @@ struct Connection {
     subscriber: SubscriberClient,
     scripts: Scripts,
     breaker: Breaker,
-    /// Whether the announcements arrive and nothing is owed to the other nodes.
+    /// Whether the announcements arrive and this node has caught up with them.
     synced: AtomicBool,
+    /// Whether a store listens.
+    is_followed: AtomicBool,
     prefix: String,
+    database: u8,
     deadline: Duration,
+    heartbeat: Duration,
     tag_lifetime: Duration,
     max_value: usize,
 }
@@ -107,7 +110,7 @@ impl Remote for Redis {
         let connection = &self.0;
         connection.synced.load(Ordering::Acquire)
             && connection.client.is_connected()
-            && connection.breaker.is_closed()
+            && connection.breaker.is_worth_trying()
     }
 
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
@@ -192,13 +195,13 @@ impl Remote for Redis {
         })
     }
 
-    fn listen(&self, listener: Arc<dyn Listener>) {
-        tokio::spawn(follow(
-            Arc::downgrade(&self.0),
-            self.0.subscriber.clone(),
-            self.0.client.clone(),
-            listener,
-        ));
+    fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {
+        if self.0.is_followed.swap(true, Ordering::AcqRel) {
+            let text = "this Redis serves another store already; connect once more for this one, or use clones of the store";
+            return Err(Error::Config(text.into()));
+        }
+        tokio::spawn(Follower::new(&self.0, listener).run());
+        Ok(())
     }
 }
 
@@ -216,8 +219,9 @@ impl Connection {
         format!("{{{}}}:epoch", self.prefix).into()
     }
 
+    /// Channels don't belong to a database of the server, as keys do; so the name says which.
     fn channel(&self) -> String {
-        channel(&self.prefix)
+        format!("{}:events:{}", self.prefix, self.database)
     }
 
     /// Runs a script by its digest, and in full if the server hasn't seen it.
@@ -251,6 +255,9 @@ impl Connection {
         &self,
         operation: impl Future<Output = Result<T, fred::error::Error>>,
     ) -> Result<T, RemoteError> {
+        if !self.breaker.admits() {
+            return Err(RemoteError::Unavailable);
+        }
         let error = match tokio::time::timeout(self.deadline, operation).await {
             Ok(Ok(value)) => {
                 self.breaker.succeeded();
@@ -280,64 +287,6 @@ impl Connection {
     }
 }
 
-fn channel(prefix: &str) -> String {
-    format!("{prefix}:events")
-}
-
 fn millis(span: Duration) -> Value {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 2).into()
-}
-
-/// Follows the announcements for as long as the connection is in use: subscribes, lets the
-/// listener catch up, hands on what arrives, and begins again when the connection was lost.
-async fn follow(
-    connection: std::sync::Weak<Connection>,
-    subscriber: SubscriberClient,
-    client: Client,
-    listener: Arc<dyn Listener>,
-) {
-    let mut messages = subscriber.message_rx();
-    let mut errors = subscriber.error_rx();
-    loop {
-        // A weak reference while waiting, so that dropping the store ends this task.
-        let Ok(()) = subscriber.wait_for_connect().await else { return };
-        let Ok(()) = client.wait_for_connect().await else { return };
-        let Some(strong) = connection.upgrade() else { return };
-        errors = errors.resubscribe();
-        let subscribed = strong.within_deadline(subscriber.subscribe(strong.channel())).await;
-        let caught_up = match subscribed {
-            Ok(()) => listener.regained().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = caught_up {
-            tracing::debug!(%error, "not yet in step with the second tier");
-            drop(strong);
-            tokio::time::sleep(RESUBSCRIBE_AFTER).await;
-            continue;
-        }
-        strong.synced.store(true, Ordering::Release);
-        drop(strong);
-        tracing::debug!("in step with the second tier");
-        loop {
-            tokio::select! {
-                message = messages.recv() => match message {
-                    Ok(message) => if let Some(bytes) = message.value.as_bytes() {
-                        listener.heard(bytes);
-                    },
-                    // Some were missed.
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                },
-                error = errors.recv() => match error {
-                    Err(RecvError::Closed) => return,
-                    _ => break,
-                },
-            }
-        }
-        let Some(strong) = connection.upgrade() else { return };
-        strong.synced.store(false, Ordering::Release);
-        drop(strong);
-        tracing::warn!("out of step with the second tier: announcements may be missed");
-        listener.lost();
-    }
 }

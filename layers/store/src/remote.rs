@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use crate::epoch::Epochs;
-use crate::error::RemoteError;
+use crate::error::{Error, RemoteError};
 pub use crate::event::{Announcement, Event};
 use crate::tag::{Strength, Tag};
 
@@ -48,8 +48,13 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         sender: u64,
     ) -> RemoteFuture<'_, u64>;
 
-    /// Begins to tell `listener` what happens. Called once, inside a Tokio runtime.
-    fn listen(&self, listener: Arc<dyn Listener>);
+    /// Begins to tell `listener` what happens. Called inside a Tokio runtime, when a store is built.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if this second tier can't serve that store, for example because it serves
+    /// another one.
+    fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error>;
 }
 
 /// A frame to be stored.
@@ -72,7 +77,7 @@ pub struct Put {
 pub enum Stored {
     /// It is there.
     Yes,
-    /// Something else lay there.
+    /// Something else lay there, or it is larger than the second tier takes.
     Refused,
 }
 

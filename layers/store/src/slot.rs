@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::epoch::Stamps;
 use crate::tag::Tag;
+use crate::tag_table::Stamps;
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
 

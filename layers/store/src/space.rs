@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backlog::Target;
+use crate::backlog::{Debt, Target};
 use crate::codec::{Codec, Encoded};
-use crate::epoch::Epochs;
+use crate::epoch::{Epochs, Moment};
 use crate::event::{Announcement, Event};
 use crate::fence::Ticket;
 use crate::flight::Flights;
@@ -116,10 +116,15 @@ impl<V: Send + Sync + 'static> Space<V> {
         Proof { as_of: ticket.as_of(), tags: self.all_tags(tags).into() }
     }
 
-    /// Whether what `proof` is about may be given to one who did not fetch it: nothing has
-    /// invalidated it since.
-    pub fn holds(&self, proof: &Proof) -> bool {
-        proof.holds(&self.inner().tags)
+    /// Now, for one who begins to wait for what another fetches.
+    pub fn moment(&self) -> Moment {
+        self.inner().tags.now()
+    }
+
+    /// Whether what `proof` is about may be given to one who did not fetch it, but has waited for it
+    /// since `asked`: it isn't older than an invalidation that came before that.
+    pub fn satisfies(&self, proof: &Proof, asked: Moment) -> bool {
+        proof.satisfies(asked, &self.inner().tags)
     }
 
     /// Looks into the second tier, and takes what is valid there into the first.
@@ -175,7 +180,8 @@ impl<V: Send + Sync + 'static> Space<V> {
                 return None;
             }
         };
-        let slot = Arc::new(Slot::new(value, meta.lifetime, meta.softened, stamps, bytes + weight));
+        let bytes = bytes.saturating_add(weight);
+        let slot = Arc::new(Slot::new(value, meta.lifetime, meta.softened, stamps, bytes));
         let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
         // A removal since the fill began means that what was read may be what was removed.
         ticket.redeem(|| inner.keep(key, slot))?;
@@ -198,7 +204,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         seen: Seen,
     ) -> Option<Hit<V>> {
         let inner = self.inner();
-        let Some(entry) = self.stamped(ticket.as_of(), key, value, lifetime, tags).await else {
+        let as_of = Some(ticket.as_of());
+        let Some(entry) = self.stamped(as_of, key, value, lifetime, tags).await else {
             inner.counters.overtaken.add();
             return None;
         };
@@ -209,8 +216,11 @@ impl<V: Send + Sync + 'static> Space<V> {
         }
         // A tombstone outlives any fill that is quick enough to store.
         let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
-        if let (Some(expected), true, false) = (seen.0, in_time, ticket.is_overtaken()) {
-            self.put(key, entry, Some(expected), None).await;
+        if let (Some(expected), true, false) = (seen.0, in_time, ticket.is_overtaken())
+            && self.put(key, entry, Some(expected), None).await == Some(Stored::Refused)
+        {
+            // Another node has stored or removed it meanwhile; this value may be older.
+            inner.drop_slot(key, &slot);
         }
         Hit::new(slot, inner.clock.now())
     }
@@ -225,27 +235,44 @@ impl<V: Send + Sync + 'static> Space<V> {
         tags: &[Tag],
     ) -> Reach {
         let inner = self.inner();
-        let as_of = inner.tags.now();
-        let Some(entry) = self.stamped(as_of, key, value, lifetime, tags).await else {
-            // A tag was invalidated while this was on its way, and the value with it.
-            inner.counters.overtaken.add();
+        // As of no moment: an invalidation that comes while this is on its way counts as before it,
+        // or, once the tags have been asked, as after it.
+        let Some(entry) = self.stamped(None, key, value, lifetime, tags).await else {
             return self.remove(key, Strength::Hard).await;
         };
-        inner.fences.overtake(key, || inner.keep(key, Arc::clone(&entry.slot)));
         if inner.remote.is_none() {
+            inner.fences.overtake(key, || inner.keep(key, entry.slot));
             return Reach::Everywhere;
         }
+        let (now, began) = (inner.tags.now(), inner.clock.now());
+        let ticket = inner.fences.take_over(key, now, began, || {
+            inner.keep(key, Arc::clone(&entry.slot));
+        });
+        let debt = Debt { target: Target::Key(key.as_bytes().to_vec()), strength: Strength::Hard };
+        let (space, key, owed) = (self.clone(), key.to_key(), debt.clone());
+        let task = async move { space.spread(key.as_ref(), entry, &ticket, debt).await };
+        inner.see_through(task).await.unwrap_or_else(|| {
+            inner.owe(owed);
+            Reach::ThisNode
+        })
+    }
+
+    /// Brings what was [`set`](Self::set) here to the second tier and the other nodes.
+    async fn spread(&self, key: KeyRef<'_>, entry: Entry, ticket: &Ticket, debt: Debt) -> Reach {
+        let inner = self.inner();
         let event = Event::Key { key: key.as_bytes().to_vec(), strength: Strength::Hard };
         let slot = Arc::clone(&entry.slot);
-        let reach = if self.put(key, entry, None, Some(event)).await {
-            Reach::Everywhere
-        } else {
+        let reach = match self.put(key, entry, None, Some(event)).await {
+            Some(Stored::Yes) => Reach::Everywhere,
             // What lies in the second tier, and with the other nodes, is older than this value: at
             // least that must go.
-            inner.settle_now(Target::Key(key.as_bytes().to_vec()), Strength::Hard).await
+            _ => inner.pay_or_owe(debt).await,
         };
-        // Once more: until the second tier had it, a read could fetch what lay there before.
-        inner.fences.overtake(key, || inner.keep(key, slot));
+        // Once more: until the second tier had it, a read could fetch what lay there before. If
+        // another set or removed it meanwhile, the second tier knows which of the two came last.
+        inner.fences.overtake_again(key, ticket, |was_overtaken| {
+            if was_overtaken { inner.drop_slots(key) } else { inner.keep(key, slot) }
+        });
         reach
     }
 
@@ -266,11 +293,11 @@ impl<V: Send + Sync + 'static> Space<V> {
         all
     }
 
-    /// The entry as both tiers take it, with its tags as they were when the fill began; nothing if
-    /// one was invalidated since.
+    /// The entry as both tiers take it, with its tags as they are now; nothing if it was fetched
+    /// `as_of` some moment and one of them was invalidated since.
     async fn stamped(
         &self,
-        as_of: u64,
+        as_of: Option<Moment>,
         key: KeyRef<'_>,
         value: Arc<V>,
         lifetime: Lifetime,
@@ -283,37 +310,42 @@ impl<V: Send + Sync + 'static> Space<V> {
             Some(resolved) => inner.stamps_from(&tags, resolved, as_of)?,
             None => inner.tags.stamp(&tags, as_of)?,
         };
-        let encoded = if inner.remote.is_some() || self.0.codec.weighs_encoded() {
-            self.0.codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
+        let codec = &self.0.codec;
+        let encoded = if inner.remote.is_some() || codec.weighs_encoded() {
+            codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
         } else {
             Some(Encoded::default())
         };
-        let bytes =
-            encoded.as_ref().map_or(size_of::<V>(), |encoded| self.0.codec.weigh(&value, encoded));
+        let bytes = match &encoded {
+            Some(encoded) => codec.weigh(&value, encoded),
+            None if codec.weighs_encoded() => usize::MAX,
+            None => codec.weigh(&value, &Encoded::default()),
+        };
         let frame = match (encoded, resolved) {
             (Some(encoded), Some(_)) => {
                 let tags = tags.into_iter().zip(stamps.iter().map(|stamp| stamp.epochs));
                 let tags: Vec<(Tag, Epochs)> = tags.collect();
                 let meta = FrameMeta { lifetime, softened: false, tags };
-                frame::encode(self.0.codec.id(), fastrand::u64(..), &meta, &encoded)
+                frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
             }
             _ => None,
         };
-        let slot = Slot::new(value, lifetime, false, stamps, key.as_bytes().len() + bytes);
+        let bytes = bytes.saturating_add(key.as_bytes().len());
+        let slot = Slot::new(value, lifetime, false, stamps, bytes);
         Some(Entry { slot: Arc::new(slot), frame, lifetime })
     }
 
-    /// Writes an entry to the second tier. Whether it is there now.
+    /// Writes an entry to the second tier, if it can be written there now.
     async fn put(
         &self,
         key: KeyRef<'_>,
         entry: Entry,
         only_if: Option<Bytes>,
         event: Option<Event>,
-    ) -> bool {
+    ) -> Option<Stored> {
         let inner = self.inner();
         let (Some(remote), Some(frame), true) = (inner.available(), entry.frame, key.fits()) else {
-            return false;
+            return None;
         };
         let put = Put {
             key: Bytes::copy_from_slice(key.as_bytes()),
@@ -322,13 +354,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             only_if,
             announce: event.map(|event| Announcement { sender: inner.id, event }),
         };
-        match remote.put(put).await {
-            Ok(stored) => stored == Stored::Yes,
-            Err(error) => {
-                inner.trouble("put", &error);
-                false
-            }
-        }
+        remote.put(put).await.inspect_err(|error| inner.trouble("put", error)).ok()
     }
 
     /// Invalidates every entry of this space, at the cost of one tag.

@@ -3,6 +3,7 @@
 mod builder;
 mod coherence;
 mod inner;
+mod invalidation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -122,21 +123,14 @@ impl Store {
         inner.counters.invalidations.add();
         // Here first, whatever becomes of the rest.
         inner.tags.invalidate(&tag, strength);
-        inner.settle_now(Target::Tag(tag), strength).await
+        inner.spread(Target::Tag(tag), strength).await
     }
 
     pub(crate) async fn remove_key(&self, key: KeyRef<'_>, strength: Strength) -> Reach {
         let inner = &self.0;
         inner.counters.invalidations.add();
         inner.drop_local(key, strength);
-        if !key.fits() {
-            // No tier of any node can have it; only a fill may be under way.
-            return Reach::Everywhere;
-        }
-        let reach = inner.settle_now(Target::Key(key.as_bytes().to_vec()), strength).await;
-        // Once more: until the second tier had it, a read could fetch from there what was removed.
-        inner.drop_local(key, strength);
-        reach
+        inner.spread(Target::Key(key.as_bytes().to_vec()), strength).await
     }
 
     /// What the store has done so far.

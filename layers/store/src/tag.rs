@@ -13,6 +13,9 @@ pub const MAX_TAG_LEN: usize = 256;
 /// The most tags an entry may carry.
 pub const MAX_TAGS: usize = 64;
 
+/// What the tag of a space begins with. Even a space without a name differs from everything.
+const OWN_PREFIX: &str = "*:";
+
 /// A name under which entries are invalidated together.
 ///
 /// ```
@@ -55,10 +58,10 @@ impl Tag {
     /// The tag that every entry of one space carries.
     pub(crate) fn space(name: &str) -> Self {
         // A longer name would make a tag that no node accepts.
-        if name.len() < MAX_TAG_LEN {
-            Self(Arc::from(format!("*{name}")))
+        if name.len() + OWN_PREFIX.len() <= MAX_TAG_LEN {
+            Self(Arc::from([OWN_PREFIX, name].concat()))
         } else {
-            Self(Arc::from(format!("*{:032x}", xxh3_128(name.as_bytes()))))
+            Self(Arc::from(format!("{OWN_PREFIX}{:032x}", xxh3_128(name.as_bytes()))))
         }
     }
 

@@ -9,14 +9,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
 pub use self::fill::Fill;
 use self::landing::{Filler, Landing};
 use crate::error::{BoxError, Error, FillError};
 use crate::flight::{Flights, Follow, Join};
-use crate::key::{KeyBuf, ToKey};
+use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::slot::Hit;
 use crate::space::Space;
 use crate::tag::{Reach, Strength, Tag};
@@ -24,6 +24,10 @@ use crate::ttl::{State, Ttl};
 
 /// The longest that a fill may take, unless set: 30 s.
 const HARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many keys are asked of the second tier at once: few enough for all answers to arrive within
+/// its deadline.
+const ASKED_AT_ONCE: usize = 128;
 
 /// The values of one kind, by key. Cheap to clone.
 ///
@@ -69,20 +73,24 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let hit = match self.space.peek(key, self.space.store().now()) {
+        let is_served = |hit: &Hit<V>| matches!(hit.state(), State::Fresh | State::Stale);
+        let hit = match self.space.peek(key, self.space.store().now()).filter(is_served) {
             Some(hit) => Some(hit),
+            // Also when the first tier holds one that has outlived its use: another node may have
+            // fetched a new one.
             None => self.space.fetch(&self.space.begin(&[key]), key).await.0,
         };
-        hit.filter(|hit| matches!(hit.state(), State::Fresh | State::Stale)).map(Hit::into_value)
+        hit.filter(is_served).map(Hit::into_value)
     }
 
-    /// The values at `keys`, in their order. What the first tier lacks is asked of the second in
-    /// one go.
+    /// The values at `keys`, in their order. What the first tier lacks is asked of the second,
+    /// many at a time.
     pub async fn get_many<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> Vec<Option<Arc<V>>>
     where
         K: 'a,
     {
-        join_all(keys.into_iter().map(|key| self.get(key))).await
+        let found = keys.into_iter().map(|key| self.get(key));
+        stream::iter(found).buffered(ASKED_AT_ONCE).collect().await
     }
 
     /// Whether [`get`](Self::get) would return a value.
@@ -180,6 +188,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             stale => stale,
         };
         let inner = self.space.store().inner();
+        let asked = self.space.moment();
         let mut filler = Some(Filler { ttl, fill, timeout: self.hard_timeout });
         let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
         loop {
@@ -201,10 +210,10 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
                 inner.counters.stale_served.add();
                 return Ok(hit.clone().into_value());
             }
-            match self.landed(&mut follow, stale.as_ref()).await {
+            match self.landed(&mut follow, key, stale.as_ref()).await {
                 // The one that led has what its own fill got, whatever came since; others can still
                 // run theirs.
-                Some(landing) if filler.is_some() && !landing.is_current(&self.space) => {
+                Some(landing) if filler.is_some() && !landing.is_current(&self.space, asked) => {
                     follow.reject();
                 }
                 Some(landing) => return self.or_stale(landing.outcome, stale),
@@ -214,18 +223,34 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         }
     }
 
-    /// What the flight lands, or the soft timeout's word for it.
+    /// What the flight lands; or, after the soft timeout, a value that may still be served.
     async fn landed(
         &self,
         follow: &mut Follow<Landing<V>>,
+        key: KeyRef<'_>,
         stale: Option<&Hit<V>>,
     ) -> Option<Landing<V>> {
-        match self.soft_timeout {
-            Some(soft) if stale.is_some() => match timeout(soft, follow.landed()).await {
-                Ok(landing) => landing,
-                Err(_) => Some(Landing::failed(FillError::TimedOut)),
-            },
-            _ => follow.landed().await,
+        if let Some(soft) = self.soft_timeout {
+            match timeout(soft, follow.landed()).await {
+                Ok(landing) => return landing,
+                Err(_) => {
+                    if let Some(hit) = self.fallback(key, stale).await {
+                        self.space.store().inner().counters.stale_served.add();
+                        return Some(Landing::stored(hit));
+                    }
+                }
+            }
+        }
+        follow.landed().await
+    }
+
+    /// A value that may be served while the fill takes its time: the one this caller found, or the
+    /// one that only the second tier has.
+    async fn fallback(&self, key: KeyRef<'_>, stale: Option<&Hit<V>>) -> Option<Hit<V>> {
+        let is_there = |hit: &Hit<V>| hit.state_at(self.space.store().now()) != State::Gone;
+        match stale.filter(|hit| is_there(hit)) {
+            Some(hit) => Some(hit.clone()),
+            None => self.space.fetch(&self.space.begin(&[key]), key).await.0.filter(is_there),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stored};
-use tower_keep_store::{Strength, Tag};
+use tower_keep_store::{Error, Strength, Tag};
 
 /// All clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,8 @@ impl Remote for SilentRemote {
     fn resolve(&self, tags: Vec<Tag>, _: u64) -> RemoteFuture<'_, Vec<Epochs>> {
         Box::pin(async move {
             let known = &mut self.0.lock().unwrap().tags;
-            Ok(tags.into_iter().map(|tag| *known.entry(tag).or_insert(Epochs::all(1))).collect())
+            let new = Epochs { hard: 1, soft: 1, touched: 0 };
+            Ok(tags.into_iter().map(|tag| *known.entry(tag).or_insert(new)).collect())
         })
     }
 
@@ -58,5 +59,7 @@ impl Remote for SilentRemote {
         })
     }
 
-    fn listen(&self, _: Arc<dyn Listener>) {}
+    fn listen(&self, _: Arc<dyn Listener>) -> Result<(), Error> {
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Closed while operations succeed; open for `rest` after `threshold` failures in a row; then one
-/// failure more opens it again, and one success closes it.
+/// operation is let through, whose success closes it.
 #[derive(Debug)]
 pub(super) struct Breaker {
     threshold: u32,
@@ -22,13 +22,31 @@ impl Breaker {
         Self { threshold, rest, start: Instant::now(), failures: 0.into(), open_until: 0.into() }
     }
 
+    fn rest_millis(&self) -> u64 {
+        u64::try_from(self.rest.as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn elapsed(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.failures.load(Relaxed) < self.threshold
-            || self.elapsed() >= self.open_until.load(Relaxed)
+    }
+
+    /// Whether an operation may be let through.
+    pub(super) fn is_worth_trying(&self) -> bool {
+        self.is_closed() || self.elapsed() >= self.open_until.load(Relaxed)
+    }
+
+    /// Lets an operation through, or not. While open, it lets one through for each `rest`.
+    pub(super) fn admits(&self) -> bool {
+        if self.is_closed() {
+            return true;
+        }
+        let (now, until) = (self.elapsed(), self.open_until.load(Relaxed));
+        let next = now.saturating_add(self.rest_millis());
+        now >= until && self.open_until.compare_exchange(until, next, Relaxed, Relaxed).is_ok()
     }
 
     pub(super) fn succeeded(&self) {
@@ -37,8 +55,7 @@ impl Breaker {
 
     pub(super) fn failed(&self) {
         if self.failures.fetch_add(1, Relaxed).saturating_add(1) >= self.threshold {
-            let rest = u64::try_from(self.rest.as_millis()).unwrap_or(u64::MAX);
-            self.open_until.store(self.elapsed().saturating_add(rest), Relaxed);
+            self.open_until.store(self.elapsed().saturating_add(self.rest_millis()), Relaxed);
         }
     }
 }
@@ -55,15 +72,19 @@ mod tests {
         breaker.succeeded();
         breaker.failed();
         breaker.failed();
-        assert!(breaker.is_closed(), "the failures were not in a row");
+        assert!(breaker.admits(), "the failures were not in a row");
         breaker.failed();
-        assert!(!breaker.is_closed());
+        assert!(!breaker.is_worth_trying() && !breaker.admits());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(breaker.is_closed(), "an attempt is due");
+        assert!(breaker.is_worth_trying(), "an attempt is due");
+        assert!(breaker.admits());
+        assert!(!breaker.is_worth_trying() && !breaker.admits(), "but only one");
         breaker.failed();
-        assert!(!breaker.is_closed(), "and failed");
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(breaker.admits(), "one that is never heard of again");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(breaker.admits(), "keeps no other from being made");
         breaker.succeeded();
-        assert!(breaker.is_closed());
+        assert!(breaker.admits() && breaker.admits());
     }
 }

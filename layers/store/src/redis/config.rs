@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::prelude::{Builder, ClientLike, ReconnectPolicy};
+use fred::error::ErrorKind;
+use fred::prelude::{Builder, ClientLike, EventInterface, ReconnectPolicy};
 use fred::types::config::Config;
 
 use super::breaker::Breaker;
@@ -14,6 +15,12 @@ use crate::error::{Error, RemoteError};
 /// Failures in a row that open the breaker.
 const BREAKER_THRESHOLD: u32 = 5;
 
+/// What the frame of a small value takes, at the least.
+const LEAST_VALUE: usize = 1024;
+
+/// The longest string that Redis holds.
+const MOST_VALUE: usize = 512 * 1024 * 1024;
+
 /// Settings for [`Redis`].
 ///
 /// | setting | default |
@@ -22,6 +29,7 @@ const BREAKER_THRESHOLD: u32 = 5;
 /// | [`deadline`](Self::deadline) | 100 ms |
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
 /// | [`breaker_rest`](Self::breaker_rest) | 1 s |
+/// | [`heartbeat`](Self::heartbeat) | 1 s |
 /// | [`tag_lifetime`](Self::tag_lifetime) | 30 days |
 /// | [`max_value`](Self::max_value) | 16 MiB |
 #[derive(Clone, Debug)]
@@ -32,6 +40,7 @@ pub struct RedisBuilder {
     deadline: Duration,
     connect_timeout: Duration,
     breaker_rest: Duration,
+    heartbeat: Duration,
     tag_lifetime: Duration,
     max_value: usize,
 }
@@ -44,6 +53,7 @@ impl RedisBuilder {
             deadline: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
             breaker_rest: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(1),
             tag_lifetime: Duration::from_secs(30 * 24 * 3600),
             max_value: 16 * 1024 * 1024,
         }
@@ -56,7 +66,8 @@ impl RedisBuilder {
         self
     }
 
-    /// How long an operation may take before the store goes on without it.
+    /// How long an operation may take before the store goes on without it. A lookup is one or two
+    /// operations.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -68,9 +79,17 @@ impl RedisBuilder {
         self
     }
 
-    /// How long operations are left out after five failures in a row.
+    /// How long operations are left out after five failures in a row, before one is tried.
     pub fn breaker_rest(mut self, rest: Duration) -> Self {
         self.breaker_rest = rest;
+        self
+    }
+
+    /// How often this node makes sure, with a small message to itself through the server, that
+    /// announcements still arrive. After three without an answer it is out of step, and connects
+    /// anew: a connection that died in silence is noticed within four times this.
+    pub fn heartbeat(mut self, every: Duration) -> Self {
+        self.heartbeat = every;
         self
     }
 
@@ -81,7 +100,8 @@ impl RedisBuilder {
         self
     }
 
-    /// The most bytes that are read or written for one entry. Larger ones stay in the first tier.
+    /// The most bytes that are read or written for one entry: from 1 KiB to Redis's own 512 MiB.
+    /// Larger ones stay in the first tier.
     pub fn max_value(mut self, bytes: usize) -> Self {
         self.max_value = bytes;
         self
@@ -91,16 +111,33 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for an address that can't be read or a prefix that can't be used;
-    /// [`Error::Remote`] if there is no connection within the connect timeout.
+    /// [`Error::Config`] for an address that can't be read and settings that can't work;
+    /// [`Error::Remote`] if there is no connection within the connect timeout, or at once if the
+    /// server refuses the user or the password.
     pub async fn connect(self) -> Result<Redis, Error> {
         let timeout = self.connect_timeout;
         let redis = self.connect_lazy()?;
-        match tokio::time::timeout(timeout, redis.0.client.wait_for_connect()).await {
-            Ok(Ok(())) => Ok(redis),
-            Ok(Err(error)) => Err(RemoteError::Client(error.into()).into()),
-            Err(_) => Err(RemoteError::Deadline.into()),
-        }
+        let client = &redis.0.client;
+        let (mut errors, mut last) = (client.error_rx(), None);
+        let connected = async {
+            loop {
+                tokio::select! {
+                    connected = client.wait_for_connect() => return connected,
+                    Ok((error, _)) = errors.recv() => {
+                        if *error.kind() == ErrorKind::Auth {
+                            return Err(error);
+                        }
+                        last = Some(error);
+                    }
+                }
+            }
+        };
+        let error = match tokio::time::timeout(timeout, connected).await {
+            Ok(Ok(())) => return Ok(redis),
+            Ok(Err(error)) => Some(error),
+            Err(_) => last,
+        };
+        Err(error.map_or(RemoteError::Deadline, |error| RemoteError::Client(error.into())).into())
     }
 
     /// Connects in the background, so that a service starts while Redis is down. Must be called
@@ -110,14 +147,12 @@ impl RedisBuilder {
     ///
     /// [`Error::Config`], as for [`connect`](Self::connect).
     pub fn connect_lazy(self) -> Result<Redis, Error> {
-        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
-            let text = "a Redis prefix has at least one character, and no braces (they would change the Cluster slot)";
-            return Err(Error::Config(text.into()));
-        }
+        self.check()?;
         let unusable = |error: fred::error::Error| {
             Error::Config(format!("the Redis address cannot be used: {error}"))
         };
         let config = Config::from_url(&self.url).map_err(unusable)?;
+        let database = config.database.unwrap_or_default();
         let mut builder = Builder::from_config(Config { fail_fast: false, ..config });
         builder
             .with_connection_config(|connection| {
@@ -125,6 +160,8 @@ impl RedisBuilder {
                 connection.internal_command_timeout = self.connect_timeout;
                 // The store has other ways to get a value than to ask again.
                 connection.max_command_attempts = 1;
+                connection.unresponsive.max_timeout = Some(self.heartbeat.saturating_mul(3));
+                connection.unresponsive.interval = self.heartbeat;
             })
             .with_performance_config(|performance| {
                 performance.default_command_timeout = self.deadline;
@@ -141,10 +178,32 @@ impl RedisBuilder {
             scripts: Scripts::new(),
             breaker: Breaker::new(BREAKER_THRESHOLD, self.breaker_rest),
             synced: false.into(),
+            is_followed: false.into(),
             prefix: self.prefix,
+            database,
             deadline: self.deadline,
+            heartbeat: self.heartbeat,
             tag_lifetime: self.tag_lifetime,
             max_value: self.max_value,
         })))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let broken = if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            "a Redis prefix has at least one character, and no braces (they would change the Cluster slot)"
+        } else if self.prefix.split(':').skip(1).any(|part| part.parse::<u64>().is_ok()) {
+            "a number between colons in a Redis prefix would mix its keys with those of another prefix; write it with a letter, such as `app:v1`"
+        } else if !(LEAST_VALUE..=MOST_VALUE).contains(&self.max_value) {
+            "max_value is from 1 KiB to 512 MiB"
+        } else if self.deadline.is_zero() || self.connect_timeout.is_zero() {
+            "with a deadline or connect_timeout of zero, no operation could ever succeed"
+        } else if self.heartbeat < Duration::from_millis(10) {
+            "a heartbeat of less than 10 ms is nothing but load"
+        } else if self.tag_lifetime < Duration::from_secs(1) {
+            "with a tag_lifetime of less than a second, no entry could be found again"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Config(broken.into()))
     }
 }

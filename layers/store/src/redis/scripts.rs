@@ -1,49 +1,74 @@
 //! The Lua scripts: what must happen in one step on the server.
 //!
-//! The epoch clock is the key `{prefix}:epoch`, "last last-hard": the last epoch drawn, and that of
-//! the last hard invalidation. A tag is "hard soft touched". The clock and all tags share one hash
-//! slot (the braces are literal), so that the scripts may touch several of them on a Cluster; entries
-//! are spread over all slots.
+//! The epoch clock is the key `{prefix}:epoch`, "last invalidated": the last epoch drawn, and that of
+//! the last invalidation. A tag is "hard soft touched". The clock and all tags share one hash slot
+//! (the braces are literal), so that the scripts may touch several of them on a Cluster; entries are
+//! spread over all slots.
 //!
 //! An epoch is the server's time in microseconds, or one more than the last, or one more than the
 //! caller knows of, whichever is highest: it grows even if the clock key is lost or the clock steps
 //! back. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
+//! What is more than a year ahead of the server is no epoch: it would be the last one ever.
+//!
+//! Whatever else lies at one of the keys counts as nothing, and is replaced.
 
 use fred::types::scripts::Script;
 
 const DRAW: &str = r"
-local function draw(clock, floor)
-  local now = redis.call('TIME')
-  local epoch = tonumber(now[1]) * 1000000 + tonumber(now[2])
-  local last, invalidated = string.match(redis.call('GET', clock) or '', '^(%d+) (%d+)$')
-  if last and epoch <= tonumber(last) then epoch = tonumber(last) + 1 end
-  if epoch <= floor then epoch = floor + 1 end
-  -- Without a clock (first use, flushed, evicted) nobody knows what was invalidated, so the worst
-  -- is assumed: something, just now.
-  return epoch, tonumber(invalidated or epoch)
+local now = redis.call('TIME')
+now = tonumber(now[1]) * 1000000 + tonumber(now[2])
+local horizon = now + 366 * 24 * 3600 * 1000000
+local function read(key, pattern)
+  local value = redis.pcall('GET', key)
+  local found = {string.match(type(value) == 'string' and value or '', pattern)}
+  for i, n in ipairs(found) do
+    found[i] = tonumber(n)
+    if found[i] > horizon then return {} end
+  end
+  return found
 end
 local function text(n) return string.format('%.0f', n) end
 local function tag(key)
-  local hard, soft, touched = string.match(redis.call('GET', key) or '', '^(%d+) (%d+) (%d+)$')
-  return tonumber(hard or 0), tonumber(soft or 0), tonumber(touched or 0)
+  local found = read(key, '^(%d+) (%d+) (%d+)$')
+  return found[1] or 0, found[2] or 0, found[3] or 0
 end
 local function set(key, hard, soft, touched, life)
   redis.call('SET', key, text(hard) .. ' ' .. text(soft) .. ' ' .. text(touched), 'PX', life)
+end
+local function clock(key) return unpack(read(key, '^(%d+) (%d+)$')) end
+local function wind(key, last, invalidated)
+  redis.call('SET', key, text(last) .. ' ' .. text(invalidated))
+end
+local known = tonumber(ARGV[1])
+if known > horizon then known = 0 end
+local function draw(floor)
+  local epoch = now
+  local last, invalidated = clock(KEYS[1])
+  if last and epoch <= last then epoch = last + 1 end
+  if epoch <= floor then epoch = floor + 1 end
+  -- Without a clock (first use, flushed, evicted) nobody knows what was invalidated, so the worst
+  -- is assumed: something, just now.
+  return epoch, invalidated or epoch
 end
 ";
 
 /// KEYS: clock, tags. ARGV: highest epoch known, tag lifetime (ms).
 /// Returns for each tag: hard, soft, touched.
 const RESOLVE: &str = r"
-local out, fresh, invalidated = {}, nil, nil
+local last, invalidated = clock(KEYS[1])
+if last and last < known then
+  -- A failover set it back. The callers tell it how far it was.
+  wind(KEYS[1], known, invalidated)
+end
+local out, fresh = {}, nil
 for i = 2, #KEYS do
   local hard, soft, touched = tag(KEYS[i])
   if hard > 0 then
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
   else
     if not fresh then
-      fresh, invalidated = draw(KEYS[1], tonumber(ARGV[1]))
-      redis.call('SET', KEYS[1], text(fresh) .. ' ' .. text(invalidated))
+      fresh, invalidated = draw(known)
+      wind(KEYS[1], fresh, invalidated)
     end
     hard, soft, touched = fresh, fresh, invalidated
     set(KEYS[i], hard, soft, touched, ARGV[2])
@@ -56,15 +81,11 @@ return out
 /// KEYS: clock, tag. ARGV: highest epoch known, tag lifetime (ms), 'hard' or 'soft', channel, the
 /// announcement before the epoch, the announcement after it. Returns the epoch.
 const INVALIDATE: &str = r"
-local hard, soft, touched = tag(KEYS[2])
-local epoch, invalidated = draw(KEYS[1], math.max(tonumber(ARGV[1]), hard, soft))
-if ARGV[3] == 'hard' then
-  hard, touched, invalidated = epoch, epoch, epoch
-elseif hard == 0 then
-  hard, touched = epoch, invalidated
-end
-redis.call('SET', KEYS[1], text(epoch) .. ' ' .. text(invalidated))
-set(KEYS[2], hard, epoch, touched, ARGV[2])
+local hard, soft = tag(KEYS[2])
+local epoch = draw(math.max(known, hard, soft))
+if ARGV[3] == 'hard' or hard == 0 then hard = epoch end
+wind(KEYS[1], epoch, epoch)
+set(KEYS[2], hard, epoch, epoch, ARGV[2])
 local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. struct.pack('<I4I4', low, high) .. ARGV[6])
 return text(epoch)
@@ -77,8 +98,11 @@ if ARGV[3] == 'if' then
   local expected = ARGV[4]
   if #expected == 0 then
     if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-  elseif redis.call('GETRANGE', KEYS[1], 0, #expected - 1) ~= expected then
-    return 0
+  else
+    local there = redis.pcall('GETRANGE', KEYS[1], 0, #expected - 1)
+    -- What is no string was read as '?'.
+    if type(there) ~= 'string' then there = '?' end
+    if there ~= expected then return 0 end
   end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::Store;
 use super::coherence::Coherence;
 use super::inner::{FlightsByName, Inner};
 use crate::backlog::Backlog;
-use crate::epoch::TagTable;
 use crate::error::Error;
 use crate::fence::Fences;
 use crate::l1::{L1, Memory};
 use crate::remote::Remote;
 use crate::stats::Counters;
+use crate::tag_table::TagTable;
 use crate::time::Clock;
 
 /// Settings of a [`Store`].
@@ -89,7 +91,8 @@ impl StoreBuilder {
         self
     }
 
-    /// The store. With a second tier, this must be called inside a Tokio runtime.
+    /// The store. With a second tier, this must be called inside a Tokio runtime, which has to live
+    /// as long as the store is used.
     ///
     /// # Errors
     ///
@@ -102,7 +105,8 @@ impl StoreBuilder {
         if self.max_fill.is_zero() {
             return Err(Error::Config("max_fill is zero: no fill could ever be stored".into()));
         }
-        if self.l2.is_some() && tokio::runtime::Handle::try_current().is_err() {
+        let runtime = Handle::try_current().ok().filter(|_| self.l2.is_some());
+        if self.l2.is_some() && runtime.is_none() {
             let text = "a store with a second tier must be built inside a Tokio runtime";
             return Err(Error::Config(text.into()));
         }
@@ -110,6 +114,7 @@ impl StoreBuilder {
         let inner = Arc::new(Inner {
             l1: self.l1.map(|config| Memory::new(config, clock)).transpose()?,
             remote: self.l2,
+            runtime,
             tags: TagTable::new(self.max_tags),
             fences: Arc::new(Fences::default()),
             backlog: Backlog::new(self.max_backlog),
@@ -122,7 +127,7 @@ impl StoreBuilder {
             max_fill: self.max_fill,
         });
         if let Some(remote) = &inner.remote {
-            remote.listen(Arc::new(Coherence::new(&inner)));
+            remote.listen(Arc::new(Coherence::new(&inner)))?;
         }
         Ok(Store::new(inner))
     }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Weak};
 
 use super::inner::Inner;
+use crate::epoch::Epochs;
 use crate::event::{Announcement, Event};
 use crate::key::KeyRef;
 use crate::remote::{Listener, RemoteFuture};
-use crate::tag::{Strength, Tag};
+use crate::tag::Tag;
 
 /// How many tags to ask for at once.
 const BATCH: usize = 256;
@@ -33,11 +34,15 @@ impl Listener for Coherence {
             // Applied when it was made; since then the key may have been filled anew.
             return;
         }
-        inner.counters.invalidations.add();
         match event {
-            Event::Tag { tag, epoch, strength } => inner.apply_tag(&tag, epoch, strength),
+            Event::Tag { epoch, .. } if !Epochs::all(epoch).are_plausible() => {
+                inner.counters.bad_frames.add();
+                return;
+            }
+            Event::Tag { tag, epoch, strength } => inner.tags.invalidated(&tag, epoch, strength),
             Event::Key { key, strength } => inner.drop_local(KeyRef::new(&key), strength),
         }
+        inner.counters.invalidations.add();
     }
 
     fn lost(&self) {}
@@ -53,17 +58,11 @@ impl Listener for Coherence {
             tags.push(Tag::everything());
             for batch in tags.chunks(BATCH) {
                 let found = inner.ask(remote, batch).await?;
-                for (tag, epochs) in batch.iter().zip(&found) {
-                    if inner.tags.knows_better(tag, *epochs) {
-                        // A failover lost it. Only a new epoch reaches the entries it was about.
-                        let epoch = remote
-                            .invalidate(tag.clone(), Strength::Hard, inner.tags.now(), inner.id)
-                            .await?;
-                        inner.apply_tag(tag, epoch, Strength::Hard);
-                    }
-                }
-                inner.stamps_from(batch, &found, u64::MAX);
+                inner.stamps_from(batch, &found, None);
             }
+            // Removals of single keys leave no epoch behind. What was one of them is not known, so
+            // every entry is asked of the second tier again.
+            inner.forget_entries();
             Ok(())
         })
     }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::fill::{Fill, Verdict};
 use super::tags_of;
+use crate::epoch::Moment;
 use crate::error::{BoxError, FillError};
 use crate::flight::Lead;
 use crate::proof::Proof;
@@ -49,17 +50,17 @@ impl<V> Landing<V> {
         Self { outcome: Err(error), evidence: Evidence::Nothing }
     }
 
-    fn stored(hit: Hit<V>) -> Self {
+    pub(super) fn stored(hit: Hit<V>) -> Self {
         Self { outcome: Ok(hit.clone().into_value()), evidence: Evidence::Stored(hit) }
     }
 
-    /// Whether one whose fill it wasn't may have it.
-    pub(super) fn is_current(&self, space: &Space<V>) -> bool
+    /// Whether one whose fill it wasn't, and who asked at `asked`, may have it.
+    pub(super) fn is_current(&self, space: &Space<V>, asked: Moment) -> bool
     where
         V: Send + Sync + 'static,
     {
         match &self.evidence {
-            Evidence::Filled(proof) => space.holds(proof),
+            Evidence::Filled(proof) => space.satisfies(proof, asked),
             Evidence::Stored(hit) => hit.state_at(space.store().now()) != State::Gone,
             Evidence::Nothing => true,
         }
