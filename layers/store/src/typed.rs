@@ -78,7 +78,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             Some(hit) => Some(hit),
             // Also when the first tier holds one that has outlived its use: another node may have
             // fetched a new one.
-            None => self.space.fetch(&self.space.begin(&[key]), key).await.0,
+            None => self.fetch(key).await,
         };
         hit.filter(is_served).map(Hit::into_value)
     }
@@ -250,8 +250,20 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         let is_there = |hit: &Hit<V>| hit.state_at(self.space.store().now()) != State::Gone;
         match stale.filter(|hit| is_there(hit)) {
             Some(hit) => Some(hit.clone()),
-            None => self.space.fetch(&self.space.begin(&[key]), key).await.0.filter(is_there),
+            None => self.fetch(key).await.filter(is_there),
         }
+    }
+
+    /// What the second tier has. Asked again if it was removed or replaced meanwhile.
+    async fn fetch(&self, key: KeyRef<'_>) -> Option<Hit<V>> {
+        for _ in 0..2 {
+            let ticket = self.space.begin(&[key]);
+            let (hit, _) = self.space.fetch(&ticket, key).await;
+            if hit.is_some() || !ticket.is_overtaken() {
+                return hit;
+            }
+        }
+        None
     }
 
     /// The outcome; or the stale value, if the fill failed and it may still be served.

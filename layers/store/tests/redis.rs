@@ -2,6 +2,9 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/nodes.rs"]
+mod nodes;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -9,48 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
-use tower_keep_store::{L1, Reach, Redis, Store, Ttl, Typed};
+use tower_keep_store::{L1, Reach, Redis, RedisBuilder, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
-/// One process among several: a store of its own on the same Redis.
-async fn node(server: &RedisServer) -> Store {
-    let store = Store::builder()
-        .l1(L1::bytes(16 << 20))
-        .l2(Redis::connect(&server.url()).await.unwrap())
-        .build()
-        .unwrap();
-    until("the node is in step", async || store.is_synced()).await;
-    store
-}
-
-fn numbers(store: &Store) -> Typed<u64, u32> {
-    store.typed("number")
-}
-
-async fn until(what: &str, done: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !done().await {
-        assert!(start.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn fill(numbers: &Typed<u64, u32>, key: u64, value: u32) -> u32 {
-    let ttl = Ttl::secs(600).tags(["t", "u"]);
-    *numbers
-        .get_or_try_set(&key, ttl, move || async move { Ok::<_, io::Error>(value) })
-        .await
-        .unwrap()
-}
-
-/// Waits until the second tier holds `key`: it is written after the callers have their answer.
-async fn written(server: &RedisServer, key: &str) {
-    until("the value is in Redis", async || {
-        let found = server.command(&[b"STRLEN", key.as_bytes()]).await;
-        matches!(found, Reply::Int(len) if len > 20)
-    })
-    .await;
-}
+use nodes::{fill, node, numbers, until, written};
 
 #[tokio::test]
 async fn what_one_node_stored_another_reads() {
@@ -336,9 +301,104 @@ async fn a_dropped_store_leaves_no_task_and_no_connection() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_address_or_prefix_is_refused() {
-    let message = |redis: Result<Redis, tower_keep_store::Error>| redis.unwrap_err().to_string();
-    assert!(message(Redis::builder("not a url").connect_lazy()).contains("address"));
-    let braces = Redis::builder("redis://127.0.0.1:1").prefix("{x}").connect_lazy();
-    assert!(message(braces).contains("braces"));
+async fn many_keys_are_asked_for_within_the_deadline_of_one() {
+    let server = RedisServer::start().await;
+    let patient = Redis::builder(&server.url()).deadline(Duration::from_secs(20));
+    let writer = nodes::node_on(patient.connect().await.unwrap()).await;
+    let keys: Vec<u64> = (0..3000).collect();
+    let on_writer = numbers(&writer);
+    for keys in keys.chunks(100) {
+        let set = keys.iter().map(|key| on_writer.set(key, 1, Ttl::secs(600)));
+        futures_util::future::join_all(set).await;
+    }
+    let reader = node(&server).await;
+    let found = numbers(&reader).get_many(&keys).await;
+    assert_eq!(found.iter().flatten().count(), keys.len(), "{:?}", reader.stats());
+}
+
+#[tokio::test]
+async fn a_value_that_outlived_its_use_here_is_asked_for_there() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let ttl = Ttl::new(Duration::from_millis(200)).stale_if_error(Duration::from_secs(600));
+    numbers(&a).set(&1, 1, ttl).await.unwrap();
+    assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&1));
+    until("it is fresh no more", async || numbers(&a).get(&1).await.is_none()).await;
+    fill(&numbers(&a), 1, 2).await;
+    until("b finds the new one", async || numbers(&b).get(&1).await.as_deref() == Some(&2)).await;
+}
+
+#[tokio::test]
+async fn the_soft_timeout_knows_of_stale_values_in_the_second_tier() {
+    let server = RedisServer::start().await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let store = Store::builder().jitter(0).l2(redis).build().unwrap();
+    until("it is in step", async || store.is_synced()).await;
+    let numbers = numbers(&store).soft_timeout(Duration::from_millis(50));
+    let ttl = Ttl::new(Duration::from_millis(100)).stale_if_error(Duration::from_secs(600));
+    numbers.set(&1, 1, ttl.clone()).await.unwrap();
+    until("it is fresh no more", async || numbers.get(&1).await.is_none()).await;
+    let slow = || async {
+        sleep(Duration::from_secs(60)).await;
+        Ok::<_, io::Error>(2)
+    };
+    let got = timeout(Duration::from_secs(5), numbers.get_or_try_set(&1, ttl, slow)).await;
+    assert_eq!(*got.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_key_too_long_to_be_stored_under_leaves_no_trace() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let long = "k".repeat(1 << 20);
+    let texts = a.typed::<str, u32>("text");
+    assert!(texts.set(&long, 1, Ttl::secs(60)).await.is_err());
+    assert_eq!(texts.remove(&long).await, Reach::Everywhere);
+    assert_eq!(texts.expire(&long).await, Reach::Everywhere);
+    let found = server.command(&[b"KEYS", b"tk:1:*"]).await;
+    assert!(matches!(&found, Reply::Array(keys) if keys.is_empty()), "a tombstone, at least");
+    assert_eq!(b.stats().bad_frames, 0);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_once() {
+    let server = RedisServer::start().await;
+    server.command(&[b"CONFIG", b"SET", b"requirepass", b"right"]).await;
+    let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}", server.port());
+    let start = Instant::now();
+    let message = Redis::connect(&url("wrong")).await.unwrap_err().to_string();
+    assert!(message.contains("WRONGPASS"), "{message}");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(Redis::connect(&url("right")).await.is_ok());
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused() {
+    let message = |builder: RedisBuilder| builder.connect_lazy().unwrap_err().to_string();
+    let builder = || Redis::builder("redis://127.0.0.1:1");
+    assert!(message(Redis::builder("not a url")).contains("address"));
+    assert!(message(builder().prefix("{x}")).contains("braces"));
+    assert!(message(builder().prefix("")).contains("at least one"));
+    assert!(message(builder().prefix("tk:1")).contains("with a letter"));
+    assert!(message(builder().max_value(100)).contains("1 KiB"));
+    assert!(message(builder().max_value(usize::MAX)).contains("512 MiB"));
+    assert!(message(builder().deadline(Duration::ZERO)).contains("zero"));
+    assert!(message(builder().connect_timeout(Duration::ZERO)).contains("zero"));
+    assert!(message(builder().heartbeat(Duration::ZERO)).contains("heartbeat"));
+    assert!(message(builder().tag_lifetime(Duration::ZERO)).contains("tag_lifetime"));
+    assert!(builder().prefix("app:v1").connect_lazy().is_ok());
+}
+
+#[tokio::test]
+async fn the_longest_settings_work() {
+    let server = RedisServer::start().await;
+    let redis = Redis::builder(&server.url())
+        .deadline(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .breaker_rest(Duration::MAX)
+        .heartbeat(Duration::MAX)
+        .tag_lifetime(Duration::MAX);
+    let store = nodes::node_on(redis.connect().await.unwrap()).await;
+    fill(&numbers(&store), 1, 1).await;
+    written(&server, "tk:1:number:1").await;
 }

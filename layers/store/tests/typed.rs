@@ -404,3 +404,105 @@ async fn a_key_that_is_too_long_is_refused_or_filled_without_being_stored() {
     }
     assert_eq!((texts.get(&long).await, texts.remove(&long).await), (None, Reach::Everywhere));
 }
+
+#[tokio::test]
+async fn what_is_fetched_while_its_tag_expires_is_not_fresh() {
+    let store = store();
+    let numbers = numbers(&store);
+    let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let ttl = || Ttl::secs(600).tags(["t"]);
+    let first = tokio::spawn({
+        let (numbers, started, go) = (numbers.clone(), Arc::clone(&started), Arc::clone(&go));
+        let fill = move || async move {
+            started.notify_one();
+            go.notified().await;
+            Ok::<_, io::Error>(1)
+        };
+        async move { numbers.get_or_try_set(&1, ttl(), fill).await.unwrap() }
+    });
+    started.notified().await;
+    store.expire_tag("t").await.unwrap();
+    go.notify_one();
+    assert_eq!(*first.await.unwrap(), 1);
+    let second = numbers.get_or_try_set(&1, ttl(), || async { Ok::<_, io::Error>(2) }).await;
+    assert_eq!(*second.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn steady_invalidation_delays_nobody_by_more_than_two_fills() {
+    let store = store();
+    let numbers = numbers(&store);
+    let churn = tokio::spawn({
+        let store = store.clone();
+        async move {
+            loop {
+                store.invalidate_tag("t").await.unwrap();
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    let origin = Origin::default();
+    let mut callers = JoinSet::new();
+    for n in 0..60 {
+        let (numbers, origin) = (numbers.clone(), origin.clone());
+        callers.spawn(async move {
+            sleep(Duration::from_millis(n)).await;
+            let fill = move || origin.slow_answer(Duration::from_millis(50));
+            numbers.get_or_try_set(&1, Ttl::secs(60).tags(["t"]), fill).await.unwrap();
+        });
+    }
+    timeout(Duration::from_millis(60 + 2 * 50 + 20), callers.join_all()).await.unwrap();
+    churn.abort();
+    assert!(origin.calls() <= 4, "{} calls for 60 callers", origin.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_soft_timeout_waits_on_when_the_stale_value_is_gone_by_then() {
+    let store = store();
+    let numbers = numbers(&store).soft_timeout(SECOND);
+    let ttl = Ttl::secs(10).stale_if_error(60 * SECOND).tags(["t"]);
+    numbers.set(&1, 1, ttl.clone()).await.unwrap();
+    advance(20 * SECOND).await;
+    tokio::spawn({
+        let store = store.clone();
+        async move {
+            sleep(SECOND / 2).await;
+            store.invalidate_tag("t").await.unwrap();
+        }
+    });
+    let fill = || async {
+        sleep(2 * SECOND).await;
+        Ok::<_, io::Error>(2)
+    };
+    assert_eq!(*numbers.get_or_try_set(&1, ttl, fill).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_space_without_a_name_is_a_space_like_others() {
+    let store = store();
+    let (nameless, other) = (store.typed::<u64, u32>(""), numbers(&store));
+    nameless.set(&1, 1, Ttl::secs(60)).await.unwrap();
+    other.set(&1, 1, Ttl::secs(60)).await.unwrap();
+    nameless.clear().await;
+    assert!(!nameless.contains(&1).await);
+    assert!(other.contains(&1).await);
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_encoded_is_returned_and_not_kept() {
+    // Its length is not known before it is written, which bincode has no form for.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Open {
+        #[serde(flatten)]
+        fields: std::collections::BTreeMap<String, String>,
+    }
+    let store = store();
+    let values = store.typed::<u32, Open>("open");
+    let fields = || [("name".to_owned(), "x".repeat(100_000))].into();
+    let fill = move || async move { Ok::<_, io::Error>(Open { fields: fields() }) };
+    let value = values.get_or_try_set(&1, Ttl::secs(60), fill).await.unwrap();
+    assert_eq!(value.fields["name"].len(), 100_000);
+    values.set(&2, Open { fields: fields() }, Ttl::secs(60)).await.unwrap();
+    assert!(!values.contains(&1).await && !values.contains(&2).await);
+    assert_eq!((store.stats().encode_errors, store.l1_size().0), (2, 0));
+}
