@@ -1,9 +1,14 @@
 //! How a typed value becomes the bytes that the second tier holds.
 
+mod bounded;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+#[cfg(feature = "postcard")]
+use serde::de::DeserializeSeed;
 
+use self::bounded::Bounded;
 use crate::error::BoxError;
 
 /// The longest head that a frame may announce: 64 MiB.
@@ -32,7 +37,8 @@ pub trait Codec<V>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the value from being encoded. It is then kept in the first tier only.
+    /// Whatever keeps the value from being encoded. It is then not kept, unless it can be
+    /// [weighed](Codec::weighs_encoded) all the same: in that case, in the first tier.
     fn encode(&self, value: &V) -> Result<Encoded, BoxError>;
 
     /// The value of these bytes.
@@ -60,7 +66,8 @@ pub trait Codec<V>: Send + Sync + 'static {
 ///
 /// It is compact and fast, and not self-describing: a type that changes its fields needs a new
 /// space name. Pinned to 2.0.1, the last release that compiles; the format is stable and
-/// specified.
+/// specified. Values that nest in each other more than 128 deep are never found again in the second
+/// tier.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bincode;
 
@@ -77,14 +84,15 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Bincode {
     fn decode(&self, encoded: Encoded) -> Result<V, BoxError> {
         // The limit keeps a length in the bytes from making the decoder reserve more than that.
         let config = bincode::config::standard().with_limit::<MAX_HEAD_LEN>();
-        let (value, read) = bincode::serde::decode_from_slice(&encoded.head, config)?;
+        let seed = Bounded::new(encoded.head.len());
+        let (value, read) = bincode::serde::seed_decode_from_slice(seed, &encoded.head, config)?;
         whole(read, encoded.head.len())?;
         Ok(value)
     }
 }
 
 /// Serde over [postcard](https://docs.rs/postcard) 1: as compact as bincode, with a specified
-/// wire format and an active maintainer.
+/// wire format and an active maintainer. The same depth limit holds.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg(feature = "postcard")]
 pub struct Postcard;
@@ -100,7 +108,9 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
     }
 
     fn decode(&self, encoded: Encoded) -> Result<V, BoxError> {
-        let (value, rest) = postcard::take_from_bytes(&encoded.head)?;
+        let mut deserializer = postcard::Deserializer::from_bytes(&encoded.head);
+        let value = Bounded::new(encoded.head.len()).deserialize(&mut deserializer)?;
+        let rest = deserializer.finalize()?;
         whole(encoded.head.len() - rest.len(), encoded.head.len())?;
         Ok(value)
     }
@@ -185,5 +195,40 @@ mod tests {
         let mut head = vec![1, 253];
         head.extend((1u64 << 62).to_le_bytes());
         survives(&Bincode, head);
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Tree {
+        Leaf,
+        Boxed(Box<Tree>),
+        Parts { parts: Vec<Tree>, rest: Option<Box<Tree>> },
+    }
+
+    fn chain(links: usize) -> Tree {
+        (0..links).fold(Tree::Leaf, |tree, _| Tree::Boxed(Box::new(tree)))
+    }
+
+    fn is_bounded(codec: &(impl Codec<Tree> + Codec<Vec<()>>), endless: Vec<u8>) {
+        let parts = vec![chain(3), Tree::Leaf, chain(20)];
+        let tree = Tree::Parts { parts, rest: Some(Box::new(chain(5))) };
+        let encoded = codec.encode(&tree).unwrap();
+        assert_eq!(Codec::<Tree>::decode(codec, encoded).unwrap(), tree);
+
+        let deep = Encoded { head: vec![1; 1_000_000].into(), body: Bytes::new() };
+        let error = Codec::<Tree>::decode(codec, deep).unwrap_err();
+        assert!(!error.to_string().is_empty());
+
+        let units = codec.encode(&vec![(); 1000]).unwrap();
+        assert_eq!(Codec::<Vec<()>>::decode(codec, units).unwrap().len(), 1000);
+        let endless = Encoded { head: endless.into(), body: Bytes::new() };
+        assert!(Codec::<Vec<()>>::decode(codec, endless).is_err());
+    }
+
+    #[test]
+    fn what_nests_without_end_or_counts_without_end_is_refused() {
+        let length = (1u64 << 62).to_le_bytes();
+        is_bounded(&Bincode, [&[253][..], &length].concat());
+        #[cfg(feature = "postcard")]
+        is_bounded(&Postcard, [&[0x80; 8][..], &[0x40]].concat());
     }
 }
