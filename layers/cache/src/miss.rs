@@ -32,8 +32,17 @@ const MAX_ROUNDS: usize = 16;
 /// How often a request waits for as long as [`max_wait`](crate::core::Settings::max_wait).
 const MAX_WAITS: u32 = 2;
 
-/// Why a request goes alone whose resource is [marked](crate::marks).
-const HIT_FOR_MISS: &str = "hit-for-miss";
+/// Why a request goes alone that waited for another's response.
+const NOT_SHARED: &str = "not-shared";
+
+/// Why a request goes alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Solo {
+    /// Its resource is [marked](crate::marks).
+    Marked,
+    /// What this `detail` of `Cache-Status` says.
+    Because(&'static str),
+}
 
 /// A request on its way to an answer.
 pub(crate) struct Miss<S, ReqBody> {
@@ -62,6 +71,8 @@ enum Next<B> {
     /// The leader failed.
     Failed,
     Alone(&'static str),
+    /// The leader's response is for it alone, and takes the place of what is stored.
+    Superseded,
 }
 
 impl<S, ReqBody, ResBody> Miss<S, ReqBody>
@@ -82,11 +93,11 @@ where
         if self.request.method() == Method::HEAD {
             // Its response has no body to store, and one that asks for it would make the origin
             // produce what nobody wants.
-            return self.alone("head").await;
+            return self.alone(Solo::Because("head")).await;
         }
         let mark = self.core.marks.id(&self.place.primary, self.request.headers());
         if self.core.marks.is_set(mark, self.core.now_ms()) {
-            return self.alone(HIT_FOR_MISS).await;
+            return self.alone(Solo::Marked).await;
         }
         let max_wait = self.core.settings.max_wait;
         let mut patience = max_wait.saturating_mul(MAX_WAITS);
@@ -116,7 +127,7 @@ where
                 }
                 Join::Follow(mut follow) => {
                     if patience.is_zero() {
-                        return self.alone("waited").await;
+                        return self.alone(Solo::Because("waited")).await;
                     }
                     self.core.space.count(Count::Coalesced);
                     let began = Instant::now();
@@ -142,10 +153,14 @@ where
                 Next::Again => {}
                 Next::Anew => self.stale = None,
                 Next::Failed => failures += 1,
-                Next::Alone(detail) => return self.alone(detail).await,
+                Next::Alone(detail) => return self.alone(Solo::Because(detail)).await,
+                Next::Superseded => {
+                    self.stale = None;
+                    return self.alone(Solo::Because(NOT_SHARED)).await;
+                }
             }
         }
-        self.alone("too-many-rounds").await
+        self.alone(Solo::Because("too-many-rounds")).await
     }
 
     /// Refreshes what is stored, for nobody in particular, unless that is being done already.
@@ -200,11 +215,11 @@ where
                 // them. One that has to be validated for each is for the leader alone.
                 let verdict = reuse(&arriving.times, &self.directives, now.as_millis());
                 if verdict == Reuse::MustValidate {
-                    return Next::Alone("not-shared");
+                    return Next::Alone(NOT_SHARED);
                 }
                 let status = collapsed.fwd_status(arriving.status).stored();
                 let response = respond::arriving(core, &arriving, &asked, &status);
-                response.map_or(Next::Alone("not-shared"), Next::Done)
+                response.map_or(Next::Alone(NOT_SHARED), Next::Done)
             }
             Some(Landing::Stored(hit)) => {
                 let found = usable(&hit, &self.directives, now.as_millis());
@@ -226,7 +241,7 @@ where
                         let now_ms = now.as_millis();
                         Next::Done(respond::validated(core, stored, &asked, now_ms, &collapsed))
                     }
-                    None => Next::Alone("not-shared"),
+                    None => Next::Alone(NOT_SHARED),
                 }
             }
             Some(Landing::Varies(variants)) => self.look_by(&variants),
@@ -234,7 +249,8 @@ where
             Some(Landing::Alone(refusal)) if refusal.personal && !is_identified(&asked.headers) => {
                 Next::Again
             }
-            Some(Landing::Alone(_)) => Next::Alone("not-shared"),
+            Some(Landing::Alone(refusal)) if refusal.supersedes => Next::Superseded,
+            Some(Landing::Alone(_)) => Next::Alone(NOT_SHARED),
             Some(Landing::Failed(failure)) => self.after(&failure, &asked),
             None => self.after(&Failure::unknown(failures), &asked),
         }
@@ -252,7 +268,7 @@ where
 
     /// Looks for the variant that this request selects.
     fn look_by(&self, variants: &Hit<Stored>) -> Next<ResBody> {
-        let Stored::Variants(rule) = &**variants else { return Next::Alone("not-shared") };
+        let Stored::Variants(rule) = &**variants else { return Next::Alone(NOT_SHARED) };
         let core = &self.core;
         let primary = self.place.primary.clone();
         let variant = variant_key(&primary, rule, self.request.headers());
@@ -291,10 +307,7 @@ where
 
     /// Asks the origin for this request alone. Nothing is stored; but if the response could be, the
     /// next request need not go alone.
-    async fn alone(
-        mut self,
-        detail: &'static str,
-    ) -> Result<Response<CacheBody<ResBody>>, S::Error> {
+    async fn alone(mut self, why: Solo) -> Result<Response<CacheBody<ResBody>>, S::Error> {
         let core = self.core;
         nested::enter(self.request.extensions_mut(), &core, &self.place.primary);
         let asked = Asked::of(&self.request);
@@ -319,19 +332,20 @@ where
         };
         let times = Times { request_ms, response_ms };
         let mark = core.marks.id(&self.place.primary, &asked.headers);
-        let detail = match core.settings.plan(&asked, times, &response) {
-            Ok(_) => {
-                core.marks.clear(mark);
-                detail
-            }
-            Err(refusal) if detail == HIT_FOR_MISS => {
+        let plan = core.settings.plan(&asked, times, &response);
+        if plan.is_ok() {
+            core.marks.clear(mark);
+        }
+        let detail = match (why, plan) {
+            (Solo::Because(detail), _) => detail,
+            (Solo::Marked, Ok(_)) => "hit-for-miss",
+            (Solo::Marked, Err(refusal)) => {
                 // A failure, or a 304 to the client's own condition, tells nothing new.
                 if refusal.personal || refusal.supersedes {
                     core.marks.set(mark, response_ms);
                 }
                 refusal.detail
             }
-            Err(_) => detail,
         };
         Ok(respond::pass(&core, response, &status.detail(detail)))
     }
