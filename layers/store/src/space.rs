@@ -235,42 +235,51 @@ impl<V: Send + Sync + 'static> Space<V> {
         tags: &[Tag],
     ) -> Reach {
         let inner = self.inner();
+        if inner.remote.is_none() {
+            return self.set_now(key, value, lifetime, tags).await;
+        }
+        // In a task, so that it is done whole, whatever becomes of the caller.
+        let (space, tags, owned) = (self.clone(), tags.to_vec(), key.to_key());
+        let task = async move { space.set_now(owned.as_ref(), value, lifetime, &tags).await };
+        match inner.see_through(task).await {
+            Some(reach) => reach,
+            None => self.remove(key, Strength::Hard).await,
+        }
+    }
+
+    async fn set_now(
+        &self,
+        key: KeyRef<'_>,
+        value: Arc<V>,
+        lifetime: Lifetime,
+        tags: &[Tag],
+    ) -> Reach {
+        let inner = self.inner();
         // As of no moment: an invalidation that comes while this is on its way counts as before it,
         // or, once the tags have been asked, as after it.
         let Some(entry) = self.stamped(None, key, value, lifetime, tags).await else {
             return self.remove(key, Strength::Hard).await;
         };
+        let slot = Arc::clone(&entry.slot);
+        let (now, began) = (inner.tags.now(), inner.clock.now());
+        let ticket = inner.fences.take_over(key, now, began, || inner.keep(key, Arc::clone(&slot)));
         if inner.remote.is_none() {
-            inner.fences.overtake(key, || inner.keep(key, entry.slot));
             return Reach::Everywhere;
         }
-        let (now, began) = (inner.tags.now(), inner.clock.now());
-        let ticket = inner.fences.take_over(key, now, began, || {
-            inner.keep(key, Arc::clone(&entry.slot));
-        });
-        let debt = Debt { target: Target::Key(key.as_bytes().to_vec()), strength: Strength::Hard };
-        let (space, key, owed) = (self.clone(), key.to_key(), debt.clone());
-        let task = async move { space.spread(key.as_ref(), entry, &ticket, debt).await };
-        inner.see_through(task).await.unwrap_or_else(|| {
-            inner.owe(owed);
-            Reach::ThisNode
-        })
-    }
-
-    /// Brings what was [`set`](Self::set) here to the second tier and the other nodes.
-    async fn spread(&self, key: KeyRef<'_>, entry: Entry, ticket: &Ticket, debt: Debt) -> Reach {
-        let inner = self.inner();
-        let event = Event::Key { key: key.as_bytes().to_vec(), strength: Strength::Hard };
-        let slot = Arc::clone(&entry.slot);
-        let reach = match self.put(key, entry, None, Some(event)).await {
-            Some(Stored::Yes) => Reach::Everywhere,
+        let bytes = key.as_bytes().to_vec();
+        let event = Event::Key { key: bytes.clone(), strength: Strength::Hard };
+        let stored = self.put(key, entry, None, Some(event)).await;
+        let reach = if stored == Some(Stored::Yes) {
+            Reach::Everywhere
+        } else {
             // What lies in the second tier, and with the other nodes, is older than this value: at
             // least that must go.
-            _ => inner.pay_or_owe(debt).await,
+            let (target, strength) = (Target::Key(bytes), Strength::Hard);
+            inner.pay_or_owe(Debt { target, strength }).await
         };
         // Once more: until the second tier had it, a read could fetch what lay there before. If
         // another set or removed it meanwhile, the second tier knows which of the two came last.
-        inner.fences.overtake_again(key, ticket, |was_overtaken| {
+        inner.fences.overtake_again(key, &ticket, |was_overtaken| {
             if was_overtaken { inner.drop_slots(key) } else { inner.keep(key, slot) }
         });
         reach
