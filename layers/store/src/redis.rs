@@ -134,7 +134,7 @@ impl Remote for Redis {
         let connection = &self.0;
         Box::pin(async move {
             if put.frame.len() > connection.max_value {
-                return Ok(Stored::Refused);
+                return Ok(Stored::TooLarge);
             }
             let announcement = put.announce.as_ref().map(Announcement::encode).unwrap_or_default();
             let args: Vec<Value> = vec![

@@ -77,8 +77,10 @@ pub struct Put {
 pub enum Stored {
     /// It is there.
     Yes,
-    /// Something else lay there, or it is larger than the second tier takes.
+    /// Something else lay there than [`only_if`](Put::only_if) says.
     Refused,
+    /// It is larger than the second tier takes.
+    TooLarge,
 }
 
 /// Who hears what happens at the second tier.

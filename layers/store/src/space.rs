@@ -363,7 +363,11 @@ impl<V: Send + Sync + 'static> Space<V> {
             only_if,
             announce: event.map(|event| Announcement { sender: inner.id, event }),
         };
-        remote.put(put).await.inspect_err(|error| inner.trouble("put", error)).ok()
+        let stored = remote.put(put).await.inspect_err(|error| inner.trouble("put", error)).ok()?;
+        if stored == Stored::TooLarge {
+            inner.counters.too_large.add();
+        }
+        Some(stored)
     }
 
     /// Invalidates every entry of this space, at the cost of one tag.

@@ -279,6 +279,11 @@ async fn a_value_too_large_for_the_second_tier_replaces_what_lies_there() {
     assert_eq!(on_a.get(&1).await.unwrap().len(), 10_000);
     until("b has lost the old value", async || on_b.get(&1).await.is_none()).await;
     assert!(a.is_synced());
+    let fill = || async { Ok::<_, io::Error>(vec![2; 10_000]) };
+    on_a.get_or_try_set(&2, Ttl::secs(60), fill).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert!(on_a.get(&2).await.is_some(), "what is filled stays here as well");
+    assert_eq!(a.stats().too_large, 2);
 }
 
 #[tokio::test]

@@ -150,7 +150,9 @@ impl Inner {
         }
         match remote.put(tombstone()).await? {
             Stored::Yes => Ok(()),
-            Stored::Refused => Err(RemoteError::Protocol("a removal was refused".into())),
+            Stored::Refused | Stored::TooLarge => {
+                Err(RemoteError::Protocol("a removal was refused".into()))
+            }
         }
     }
 
