@@ -6,23 +6,19 @@
 #[path = "support/nodes.rs"]
 mod nodes;
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tower_keep_store::{L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
 use nodes::{
-    Gate, Gated, Point, disconnect, fill, followers, node, node_on, numbers, until, written,
+    A_WHILE, Gate, Gated, Point, disconnect, fill, followers, held_fill, node, node_on, numbers,
+    until, written,
 };
-
-/// Long enough for an announcement, where there is nothing else to wait for.
-const A_WHILE: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn what_was_removed_while_a_node_heard_nothing_is_gone_once_it_hears_again() {
@@ -35,25 +31,13 @@ async fn what_was_removed_while_a_node_heard_nothing_is_gone_once_it_hears_again
     numbers(&a).set(&1, 10, Ttl::secs(600)).await.unwrap();
     assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
     // The fill began before, and ends after, what b doesn't hear.
-    let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let slow = tokio::spawn({
-        let (on_b, started, go) = (numbers(&b), Arc::clone(&started), Arc::clone(&go));
-        let fill = move || async move {
-            started.notify_one();
-            go.notified().await;
-            Ok::<_, io::Error>(20)
-        };
-        async move { on_b.get_or_try_set(&2, Ttl::secs(600), fill).await.unwrap() }
-    });
-    started.notified().await;
+    let slow = held_fill(&numbers(&b), 2, 20).await;
     disconnect(&server, &of_b).await;
     assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);
     assert_eq!(numbers(&a).remove(&2).await, Reach::Everywhere);
     until("b has noticed", async || !b.is_synced()).await;
     until("b is in step again", async || b.is_synced()).await;
-    go.notify_one();
-    slow.await.unwrap();
-    sleep(A_WHILE).await;
+    slow.release().await;
     assert_eq!(numbers(&b).get(&1).await, None);
     assert_eq!(numbers(&b).get(&2).await, None);
 }
@@ -161,21 +145,9 @@ async fn expiring_reaches_entries_that_only_first_tiers_hold() {
 async fn a_fill_that_was_under_way_when_its_key_was_expired_is_not_fresh_elsewhere() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
-    let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let slow = tokio::spawn({
-        let (on_b, started, go) = (numbers(&b), Arc::clone(&started), Arc::clone(&go));
-        let fill = move || async move {
-            started.notify_one();
-            go.notified().await;
-            Ok::<_, io::Error>(1)
-        };
-        async move { on_b.get_or_try_set(&1, Ttl::secs(600), fill).await.unwrap() }
-    });
-    started.notified().await;
+    let slow = held_fill(&numbers(&b), 1, 1).await;
     assert_eq!(numbers(&a).expire(&1).await, Reach::Everywhere);
-    go.notify_one();
-    slow.await.unwrap();
-    sleep(A_WHILE).await;
+    slow.release().await;
     assert_eq!(fill(&numbers(&a), 1, 2).await, 2);
 }
 

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tower_keep_store::{L1, Reach, Redis, RedisBuilder, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
-use nodes::{fill, node, numbers, until, written};
+use nodes::{fill, held_fill, node, numbers, until, written};
 
 #[tokio::test]
 async fn what_one_node_stored_another_reads() {
@@ -94,26 +93,12 @@ async fn a_fill_overtaken_by_another_nodes_invalidation_is_not_stored_anywhere()
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     for way in ["tag", "key"] {
-        let (started, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let slow = tokio::spawn({
-            let (numbers, started, go) = (numbers(&b), Arc::clone(&started), Arc::clone(&go));
-            async move {
-                let fill = move || async move {
-                    started.notify_one();
-                    go.notified().await;
-                    Ok::<_, io::Error>(1)
-                };
-                *numbers.get_or_try_set(&1, Ttl::secs(60).tags(["t"]), fill).await.unwrap()
-            }
-        });
-        started.notified().await;
+        let slow = held_fill(&numbers(&b), 1, 1).await;
         match way {
             "tag" => a.invalidate_tag("t").await.unwrap(),
             _ => numbers(&a).remove(&1).await,
         };
-        go.notify_one();
-        slow.await.unwrap();
-        sleep(Duration::from_millis(50)).await;
+        slow.release().await;
         assert!(numbers(&b).get(&1).await.is_none(), "{way}: not on the node that filled");
         assert!(numbers(&a).get(&1).await.is_none(), "{way}: nor in the second tier");
     }

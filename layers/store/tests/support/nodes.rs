@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stored};
 use tower_keep_store::{Error, L1, Redis, Store, Strength, Tag, Ttl, Typed};
 use tower_keep_testing::{RedisServer, Reply};
+
+/// Long enough for an announcement, or for a value to be stored, where there is nothing else to wait
+/// for.
+pub const A_WHILE: Duration = Duration::from_millis(200);
 
 /// One process among several: a store of its own on the same Redis.
 pub async fn node(server: &RedisServer) -> Store {
@@ -45,6 +50,38 @@ pub async fn fill(numbers: &Typed<u64, u32>, key: u64, value: u32) -> u32 {
         .get_or_try_set(&key, ttl, move || async move { Ok::<_, io::Error>(value) })
         .await
         .unwrap()
+}
+
+/// A fill of `key` with `value` that has begun. It ends once it is [released](HeldFill::release).
+pub async fn held_fill(numbers: &Typed<u64, u32>, key: u64, value: u32) -> HeldFill {
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let task = tokio::spawn({
+        let (numbers, begun, go) = (numbers.clone(), Arc::clone(&begun), Arc::clone(&go));
+        let fill = move || async move {
+            begun.notify_one();
+            go.notified().await;
+            Ok::<_, io::Error>(value)
+        };
+        let ttl = Ttl::secs(600).tags(["t", "u"]);
+        async move { *numbers.get_or_try_set(&key, ttl, fill).await.unwrap() }
+    });
+    begun.notified().await;
+    HeldFill { go, task }
+}
+
+pub struct HeldFill {
+    go: Arc<Notify>,
+    task: JoinHandle<u32>,
+}
+
+impl HeldFill {
+    /// What its caller gets. What it stores is stored a while later.
+    pub async fn release(self) -> u32 {
+        self.go.notify_one();
+        let got = self.task.await.unwrap();
+        sleep(A_WHILE).await;
+        got
+    }
 }
 
 /// Waits until the second tier holds `key`: it is written after the callers have their answer.
