@@ -2,6 +2,11 @@
 //!
 //! `cargo run -p edge -- http://127.0.0.1:8000 127.0.0.1:8080` answers on port 8080 from the cache,
 //! and from the origin on port 8000. `REDIS_URL` adds a second tier.
+//!
+//! For origins that know HTTP caching, and mean what they say, there are two settings in the
+//! environment: `CACHE_HEURISTIC=10` makes what says nothing fresh for 10 % of the time since its
+//! `Last-Modified`, at most a day (RFC 9111 §4.2.2); `CACHE_SET_COOKIE=store` stores responses that
+//! set cookies, `strip` does so without the cookies.
 
 #![allow(clippy::print_stdout, reason = "a program says on standard output what it serves")]
 
@@ -10,6 +15,7 @@ mod forward;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, io};
 
 use http::Request;
@@ -22,6 +28,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::signal;
 use tower::{Layer, ServiceExt};
+use tower_keep::cache::{Heuristic, SetCookie};
 use tower_keep::prelude::*;
 
 use forward::Forward;
@@ -44,7 +51,11 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let listen: SocketAddr = listen.parse().map_err(|error| format!("{listen}: {error}"))?;
 
-    let cache = CacheLayer::builder(store().await?).name("edge").build()?;
+    let cache = CacheLayer::builder(store().await?)
+        .name("edge")
+        .heuristic(heuristic()?)
+        .set_cookie(set_cookie()?)
+        .build()?;
     let cached = cache.layer(Forward::to(origin.clone()));
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;
@@ -91,6 +102,23 @@ fn origin(url: &str) -> Result<Authority, Box<dyn Error>> {
     }
     let authority = uri.into_parts().authority;
     Ok(authority.ok_or_else(|| io::Error::other(format!("{url}: there is no host in it")))?)
+}
+
+fn heuristic() -> Result<Heuristic, Box<dyn Error>> {
+    let Ok(percent) = env::var("CACHE_HEURISTIC") else { return Ok(Heuristic::Off) };
+    let percent = percent.parse().map_err(|error| format!("CACHE_HEURISTIC: {error}"))?;
+    Ok(Heuristic::Fraction { percent, cap: Duration::from_secs(24 * 3600) })
+}
+
+fn set_cookie() -> Result<SetCookie, Box<dyn Error>> {
+    match env::var("CACHE_SET_COOKIE").as_deref() {
+        Err(_) | Ok("refuse") => Ok(SetCookie::Refuse),
+        Ok("strip") => Ok(SetCookie::Strip),
+        Ok("store") => Ok(SetCookie::Store),
+        Ok(other) => {
+            Err(format!("CACHE_SET_COOKIE: {other:?} is not refuse, strip or store").into())
+        }
+    }
 }
 
 async fn store() -> Result<Store, Box<dyn Error>> {

@@ -165,8 +165,8 @@ mod tests {
             status.to_value(&name),
             "tower-keep; fwd=uri-miss; fwd-status=200; stored; collapsed"
         );
-        let status = CacheStatus::forwarded(Fwd::Bypass).detail("range");
-        assert_eq!(status.to_value(&name), "tower-keep; fwd=bypass; detail=range");
+        let status = CacheStatus::forwarded(Fwd::Bypass).detail("upgrade");
+        assert_eq!(status.to_value(&name), "tower-keep; fwd=bypass; detail=upgrade");
         let status = CacheStatus::generated().detail("only-if-cached");
         assert_eq!(status.to_value(&name), "tower-keep; detail=only-if-cached");
     }

@@ -4,7 +4,7 @@
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE,
     ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    LAST_MODIFIED, SET_COOKIE, VARY,
+    LAST_MODIFIED, RANGE, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -45,6 +45,24 @@ impl Validators {
         }
         if let Some((date, _)) = &self.last_modified {
             request.insert(IF_MODIFIED_SINCE, date.clone());
+        }
+    }
+}
+
+impl Validators {
+    /// Whether the validator of an `If-Range` is that of this very representation (RFC 9110
+    /// §13.1.5): an entity tag that isn't weak, or a date that can't be that of two versions.
+    pub(crate) fn match_strongly(&self, validator: &HeaderValue) -> bool {
+        if is_entity_tag(validator.as_bytes()) {
+            let is_weak = validator.as_bytes().starts_with(b"W/");
+            return !is_weak && self.etag.as_ref() == Some(validator);
+        }
+        match (http_date(validator), &self.last_modified, self.date) {
+            // RFC 9110 §8.8.2.2: strong if it was a second old or more.
+            (Some(asked), Some((_, modified)), Some(date)) => {
+                asked == *modified && date > *modified
+            }
+            _ => false,
         }
     }
 }
@@ -96,9 +114,10 @@ fn is_entity_tag(bytes: &[u8]) -> bool {
     })
 }
 
-/// Removes the conditions of a client. What it is about to share must not depend on them.
+/// Removes the conditions of a client, and the part it asks for. What it is about to share must not
+/// depend on them.
 pub(crate) fn strip_conditionals(request: &mut HeaderMap) {
-    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE] {
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
         request.remove(name);
     }
 }
@@ -191,6 +210,20 @@ mod tests {
         assert!(!asks(&[("if-modified-since", MONDAY)], &[]));
         assert!(!asks(&[("if-modified-since", "yesterday")], &stored));
         assert!(!asks(&[("if-modified-since", TUESDAY), ("if-none-match", "\"b\"")], &stored));
+    }
+
+    #[test]
+    fn only_strong_validators_vouch_for_a_part() {
+        let matches = |stored: &[(&str, &str)], validator: &str| {
+            Validators::from_headers(&headers(stored)).match_strongly(&validator.parse().unwrap())
+        };
+        let tagged = [("etag", "\"a\""), ("last-modified", MONDAY), ("date", TUESDAY)];
+        assert!(matches(&tagged, "\"a\"") && matches(&tagged, MONDAY));
+        assert!(!matches(&tagged, "\"b\"") && !matches(&tagged, "W/\"a\""));
+        assert!(!matches(&tagged, TUESDAY) && !matches(&tagged, "a"));
+        assert!(!matches(&[("etag", "W/\"a\"")], "W/\"a\""));
+        assert!(!matches(&[("last-modified", MONDAY), ("date", MONDAY)], MONDAY));
+        assert!(!matches(&[("last-modified", MONDAY)], MONDAY));
     }
 
     #[test]

@@ -56,8 +56,11 @@
 //!
 //! By default only responses to GET that say how long they are fresh. In a shared cache, never one
 //! that is `private` or sets a cookie; and one to a request that had `Authorization` or `Cookie`
-//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, a
-//! `Range`, an `Upgrade` or a precondition passes through.
+//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, an
+//! `Upgrade` or a precondition passes through.
+//!
+//! Ranges in bytes are answered from what is stored: one part, several as `multipart/byteranges`,
+//! or 416 (RFC 9110 §14). What isn't stored is asked of the inner service as the client asked.
 //!
 //! The key is the host and the target, and the scheme where the request names it (HTTP/2 does,
 //! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
@@ -103,6 +106,7 @@ mod nested;
 mod plan;
 mod policy;
 mod pump;
+mod range;
 mod respond;
 mod service;
 mod settle;

@@ -87,8 +87,20 @@ where
 {
     /// Answers the request.
     pub(crate) async fn run(mut self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
-        if self.directives.only_if_cached {
-            return Ok(self.stored_only().await);
+        if self.directives.only_if_cached || self.directives.range {
+            let asked = Asked::of(&self.request);
+            let stored = in_second_tier(&self.core, &self.place, &asked, &self.directives).await;
+            if let Some(response) = stored {
+                return Ok(response);
+            }
+            if self.directives.only_if_cached {
+                // RFC 9111 §5.2.1.7
+                let status = CacheStatus::generated().detail("only-if-cached");
+                return Ok(respond::gateway_timeout(&self.core, &status));
+            }
+            // A part is for whoever asked for it; and to fetch the whole for it could take longer
+            // than the client would wait.
+            return self.alone(Solo::Because("range")).await;
         }
         if self.request.method() == Method::HEAD {
             // Its response has no body to store, and one that asks for it would make the origin
@@ -282,29 +294,6 @@ where
         Next::Look(Place::new(primary, Some(variant)), hit)
     }
 
-    /// Answers from the second tier, or with 504 (RFC 9111 §5.2.1.7).
-    async fn stored_only(self) -> Response<CacheBody<ResBody>> {
-        let (core, headers) = (&self.core, self.request.headers());
-        let mut key = self.place.key().clone();
-        // What is found at first may be the rule by which the variants are told apart.
-        for _ in 0..2 {
-            let ticket =
-                core.space.begin(&[core.space.key(&self.place.primary), core.space.key(&key)]);
-            let (found, _) = core.space.fetch(&ticket, core.space.key(&key)).await;
-            let Some(hit) = found else { break };
-            if let Stored::Variants(rule) = &*hit {
-                key = variant_key(&self.place.primary, rule, headers);
-                continue;
-            }
-            let now_ms = core.now_ms();
-            if let Some(stored) = usable(&hit, &self.directives, now_ms) {
-                return respond::hit(core, stored, self.request.method(), headers, now_ms);
-            }
-            break;
-        }
-        respond::gateway_timeout(core, &CacheStatus::generated().detail("only-if-cached"))
-    }
-
     /// Asks the origin for this request alone. Nothing is stored; but if the response could be, the
     /// next request need not go alone.
     async fn alone(mut self, why: Solo) -> Result<Response<CacheBody<ResBody>>, S::Error> {
@@ -349,4 +338,28 @@ where
         };
         Ok(respond::pass(&core, response, &status.detail(detail)))
     }
+}
+
+/// The answer that the second tier has.
+async fn in_second_tier<B>(
+    core: &Core,
+    place: &Place,
+    asked: &Asked,
+    directives: &RequestDirectives,
+) -> Option<Response<CacheBody<B>>> {
+    let mut key = place.key().clone();
+    // What is found at first may be the rule by which the variants are told apart.
+    for _ in 0..2 {
+        let ticket = core.space.begin(&[core.space.key(&place.primary), core.space.key(&key)]);
+        let (found, _) = core.space.fetch(&ticket, core.space.key(&key)).await;
+        let hit = found?;
+        if let Stored::Variants(rule) = &*hit {
+            key = variant_key(&place.primary, rule, &asked.headers);
+            continue;
+        }
+        let now_ms = core.now_ms();
+        let stored = usable(&hit, directives, now_ms)?;
+        return Some(respond::hit(core, stored, &asked.method, &asked.headers, now_ms));
+    }
+    None
 }

@@ -36,6 +36,10 @@ pub enum SetCookie {
     Refuse,
     /// It is stored without its `Set-Cookie` fields; only the one who caused the fill gets them.
     Strip,
+    /// It is stored as it is, and everybody gets the cookie, which RFC 9111 §7.3 leaves to the
+    /// origin. Only for origins that set no cookie on what they declare to be cacheable unless it is
+    /// for all.
+    Store,
 }
 
 /// How long a response is fresh when it doesn't say (RFC 9111 §4.2.2).

@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::judge::fallback;
 use crate::landing::Arriving;
 use crate::policy::RequestDirectives;
+use crate::range::partial;
 use crate::stored::{Stored, StoredResponse};
 
 /// The part of a request that its response depends on.
@@ -66,10 +67,19 @@ fn from_stored<B>(
 ) -> Response<CacheBody<B>> {
     let age = age_value(stored.times.age(now_ms));
     let unchanged = stored.status == StatusCode::OK && not_modified(request, &stored.validators);
+    let part = || {
+        // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
+        // representation would make no sense.
+        (*method == Method::GET && stored.status == StatusCode::OK)
+            .then(|| partial(request, &stored.validators, &stored.headers, &stored.body))
+            .flatten()
+    };
     let (mut headers, code, body) = if unchanged {
         (not_modified_headers(&stored.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())
     } else if *method == Method::HEAD {
         (stored.headers.clone(), stored.status, CacheBody::empty())
+    } else if let Some((code, headers, content)) = part() {
+        (headers, code, CacheBody::stored(content, None))
     } else {
         (
             stored.headers.clone(),

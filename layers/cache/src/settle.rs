@@ -17,7 +17,7 @@ use crate::fill::{Answer, Answerer};
 use crate::judge::fallback;
 use crate::landing::{Arriving, Failure, Landing, Refusal, Selector};
 use crate::plan::{Plan, Times, content_length};
-use crate::policy::{RequestDirectives, StoredTimes, is_failure};
+use crate::policy::{RequestDirectives, SetCookie, StoredTimes, is_failure};
 use crate::pump::{Bounds, pump};
 use crate::respond::{self, Asked};
 use crate::shared::SharedBody;
@@ -126,6 +126,13 @@ where
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
         let mut headers = stored.headers.clone();
         freshen(&mut headers, &validation.headers);
+        let stores_cookies = core.settings.policy.set_cookie == SetCookie::Store;
+        if stores_cookies && validation.headers.contains_key(SET_COOKIE) {
+            take_cookies(&mut headers);
+            for cookie in validation.headers.get_all(SET_COOKIE) {
+                headers.append(SET_COOKIE, cookie.clone());
+            }
+        }
         let vary = VaryRule::of(&headers);
         let verdict = core.settings.verdict(&asked, times, stored.status, &headers, &vary);
         let renewed_times = match &verdict {
@@ -146,7 +153,7 @@ where
         let status = if keep { status.stored() } else { status };
         let mut reply = respond::validated(&core, &renewed, &asked, core.now_ms(), &status);
         // They are not stored, but for whoever caused the validation.
-        for cookie in validation.headers.get_all(SET_COOKIE) {
+        for cookie in validation.headers.get_all(SET_COOKIE).iter().filter(|_| !stores_cookies) {
             reply.headers_mut().append(SET_COOKIE, cookie.clone());
         }
         let _ = answer.send(Answer::Done(Ok(reply)));
@@ -183,8 +190,11 @@ where
         core.marks.clear(core.marks.id(&place.primary, &asked.headers));
         let (parts, body) = response.into_parts();
         let mut headers = stored_headers(&parts.headers);
-        // The store never gets them; whoever caused the fill does.
-        let cookies = take_cookies(&mut headers);
+        // Unless the policy says otherwise, the store never gets them; whoever caused the fill does.
+        let cookies = match core.settings.policy.set_cookie {
+            SetCookie::Store => Vec::new(),
+            _ => take_cookies(&mut headers),
+        };
         let expected = content_length(&parts.headers).or(body.size_hint().exact());
         let limit = core.settings.max_body as u64;
         let arriving = Arc::new(Arriving {

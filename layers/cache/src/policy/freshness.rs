@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::{CacheKind, Exchange, Heuristic, NotStored, PolicyOptions};
 use crate::cache_control::CacheControl;
 use crate::conditional::Validators;
-use crate::field::{self, Members};
+use crate::field::{self, MAX_DELTA_SECONDS};
 
 /// How long a response may be used, counted from when it was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,13 +89,17 @@ fn date_secs(exchange: &Exchange<'_>) -> u64 {
 fn age_at_receipt(exchange: &Exchange<'_>, date: u64) -> Duration {
     // Compared in whole seconds: the fraction that Date leaves out is no age.
     let apparent = Duration::from_secs((exchange.response_time_ms / 1000).saturating_sub(date));
-    // RFC 9111 §5.1: of several values the first counts, and one that is no number is ignored.
-    let said = exchange
-        .response
-        .get(AGE)
-        .and_then(|age| Members::new(age.as_bytes()).next())
-        .and_then(field::delta_seconds)
-        .map_or(Duration::ZERO, seconds);
+    let mut ages = exchange.response.get_all(AGE).iter();
+    let said = match (ages.next(), ages.next()) {
+        (None, _) => Duration::ZERO,
+        // RFC 9111 §5.1 would take the first of several values, and none for one that is no number.
+        // But where there is not just one number, an earlier cache is broken, and what it sent may
+        // be of any age: such a response is not used without asking.
+        (Some(age), None) => {
+            field::delta_seconds(age.as_bytes()).map_or(seconds(MAX_DELTA_SECONDS), seconds)
+        }
+        _ => seconds(MAX_DELTA_SECONDS),
+    };
     let delay = exchange.response_time_ms.saturating_sub(exchange.request_time_ms);
     apparent.max(said.saturating_add(Duration::from_millis(delay)))
 }

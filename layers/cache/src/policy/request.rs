@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::cache_control::{Directive, each_directive};
 use crate::field::{MAX_DELTA_SECONDS, Members};
+use crate::range::is_in_bytes;
 
 /// What a cache does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub(crate) enum RequestClass {
 pub(crate) enum BypassReason {
     /// `Cache-Control: no-store`, or one that cannot be read.
     NoStore,
-    /// It asks for a part of the representation.
-    Range,
+    /// It asks for a part of the representation, in another unit than bytes.
+    RangeUnit,
     /// It wants to leave HTTP.
     Upgrade,
     /// A precondition that only the origin can evaluate (RFC 9111 §4.3.2).
@@ -43,7 +44,7 @@ impl BypassReason {
     pub(crate) fn detail(self) -> &'static str {
         match self {
             Self::NoStore => "request-no-store",
-            Self::Range => "range",
+            Self::RangeUnit => "range-unit",
             Self::Upgrade => "upgrade",
             Self::Precondition => "precondition",
             Self::Content => "request-content",
@@ -55,7 +56,7 @@ impl RequestClass {
     /// Looks at a request.
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         match *method {
-            Method::GET | Method::HEAD => Self::of_lookup(headers),
+            Method::GET | Method::HEAD => Self::of_lookup(method, headers),
             // The other safe methods (RFC 9110 §9.2.1), and CONNECT, whose target is no resource.
             Method::OPTIONS | Method::TRACE | Method::CONNECT => Self::PassMethod,
             // RFC 9111 §4.4: methods whose safety is unknown count as unsafe.
@@ -64,14 +65,21 @@ impl RequestClass {
     }
 
     // One walk over all fields is cheaper than a hashed look-up for each of the names.
-    fn of_lookup(headers: &HeaderMap) -> Self {
+    fn of_lookup(method: &Method, headers: &HeaderMap) -> Self {
         let mut controlled = false;
+        let mut range = false;
         let mut pragma = false;
         let mut bypass = None;
         for (name, value) in headers {
             // The length tells nearly all other fields apart, so few names are compared.
             match name.as_str().len() {
-                5 if name == RANGE => bypass = Some(BypassReason::Range),
+                // RFC 9110 §14.2: it means something to GET only.
+                5 if name == RANGE && method == Method::GET => {
+                    range = true;
+                    if !is_in_bytes(value) {
+                        bypass = Some(BypassReason::RangeUnit);
+                    }
+                }
                 6 if name == PRAGMA => pragma = true,
                 7 if name == UPGRADE => bypass = Some(BypassReason::Upgrade),
                 8 if name == IF_MATCH => bypass = Some(BypassReason::Precondition),
@@ -89,9 +97,10 @@ impl RequestClass {
         }
         if controlled {
             return RequestDirectives::parse(headers.get_all(CACHE_CONTROL))
+                .map(|directives| RequestDirectives { range, ..directives })
                 .map_or(Self::Bypass(BypassReason::NoStore), Self::Lookup);
         }
-        let mut directives = RequestDirectives::default();
+        let mut directives = RequestDirectives { range, ..RequestDirectives::default() };
         // RFC 9111 §5.4: heeded only where there is no Cache-Control.
         if pragma && headers.get_all(PRAGMA).iter().any(names_no_cache) {
             directives.set(|it| it.no_cache = true);
@@ -106,9 +115,12 @@ fn names_no_cache(pragma: &HeaderValue) -> bool {
 
 /// The directives of a request (RFC 9111 §5.2.1), spans in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub(crate) struct RequestDirectives {
     /// Whether there is any directive at all; most requests have none.
     pub(crate) any: bool,
+    /// No directive, but it decides as much: the request asks for parts only, in bytes.
+    pub(crate) range: bool,
     /// Use nothing that has not been validated for this request.
     pub(crate) no_cache: bool,
     /// Don't ask the origin: answer from the store, or with 504 (RFC 9111 §5.2.1.7).
@@ -205,9 +217,9 @@ mod tests {
 
     #[test]
     fn some_requests_are_for_the_origin() {
-        use BypassReason::{Content, NoStore, Precondition, Range, Upgrade};
+        use BypassReason::{Content, NoStore, Precondition, RangeUnit, Upgrade};
         for (name, value, reason) in [
-            ("range", "bytes=0-1", Range),
+            ("range", "items=0-1", RangeUnit),
             ("upgrade", "websocket", Upgrade),
             ("if-match", "\"a\"", Precondition),
             ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT", Precondition),

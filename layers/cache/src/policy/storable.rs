@@ -1,6 +1,6 @@
 //! Whether a response may be stored (RFC 9111 §3).
 
-use http::header::{AUTHORIZATION, CONTENT_RANGE, COOKIE, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::freshness::{self, Lifetime};
@@ -35,8 +35,6 @@ pub(crate) enum NotStored {
     /// A status that is not final, is partial or an answer to a condition, or that
     /// `must-understand` excludes.
     Status,
-    /// A part of a representation.
-    Partial,
     /// `no-store`, or a `Cache-Control` that cannot be read.
     NoStore,
     /// `private`, in a shared cache.
@@ -61,7 +59,6 @@ impl NotStored {
         match self {
             Self::Method => "method",
             Self::Status => "status",
-            Self::Partial => "partial",
             Self::NoStore => "no-store",
             Self::Private => "private",
             Self::VaryAny => "vary",
@@ -90,9 +87,6 @@ pub(crate) fn storable(
     let whole = !matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
     if !is_final || !whole || (control.must_understand && !is_understood(status)) {
         return Err(NotStored::Status);
-    }
-    if response.contains_key(CONTENT_RANGE) {
-        return Err(NotStored::Partial);
     }
     // RFC 9111 §5.2.2.3: whoever understands the status ignores no-store beside must-understand.
     if control.no_store && !control.must_understand {
@@ -196,8 +190,9 @@ mod tests {
         }
         let head = Exchange { method: &Method::HEAD, ..base };
         assert_eq!(storable(&head, &PolicyOptions::default()).err(), Some(NotStored::Method));
-        let part = [("cache-control", "max-age=60"), ("content-range", "bytes 0-1/2")];
-        assert_eq!(refused(&[], &part), Some(NotStored::Partial));
+        // RFC 9110 §14.4: a Content-Range means nothing in a 200.
+        let odd = [("cache-control", "max-age=60"), ("content-range", "bytes 0-1/2")];
+        assert_eq!(refused(&[], &odd), None);
 
         let picky = headers(&[("cache-control", "max-age=60, must-understand")]);
         let teapot = Exchange { status: StatusCode::IM_A_TEAPOT, response: &picky, ..base };
