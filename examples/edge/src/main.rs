@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, io};
 
-use http::Request;
 use http::uri::{Authority, Uri};
+use http::{HeaderName, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -53,6 +53,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 
     let cache = CacheLayer::builder(store().await?)
         .name("edge")
+        .targets([HeaderName::from_static("cdn-cache-control")])
         .heuristic(heuristic()?)
         .set_cookie(set_cookie()?)
         .build()?;

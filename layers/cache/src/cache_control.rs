@@ -2,6 +2,7 @@
 
 mod directive;
 mod parse;
+mod targeted;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct CacheControl {
     pub(crate) must_understand: bool,
     pub(crate) no_transform: bool,
     pub(crate) immutable: bool,
+    /// Read from a field for this cache alone: `Expires` doesn't count then.
+    pub(crate) targeted: bool,
 }
 
 /// How much of a response `private` or `no-cache` is about.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tower_keep_store::Store;
 use tower_layer::Layer;
 
@@ -121,6 +122,29 @@ impl CacheLayerBuilder {
     /// For whom responses are kept.
     pub fn kind(mut self, kind: CacheKind) -> Self {
         self.policy.kind = kind;
+        self
+    }
+
+    /// The fields of responses that speak to this cache rather than `Cache-Control` does, as
+    /// structured fields (RFC 9213). The first that is there and can be read counts alone:
+    /// `Cache-Control` and `Expires` are for others then. Default: none. For a cache at the edge, add
+    /// `CDN-Cache-Control`.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_keep_cache::CacheLayer;
+    /// use tower_keep_store::{L1, Store};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+    /// let names = ["keep-cache-control", "cdn-cache-control"].map(HeaderName::from_static);
+    /// let cache = CacheLayer::builder(keep).targets(names).build()?;
+    /// # let _ = cache;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn targets(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.policy.targets = names.into_iter().collect();
         self
     }
 

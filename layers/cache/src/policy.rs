@@ -10,6 +10,8 @@ mod storable;
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 pub(crate) use self::freshness::Lifetime;
 pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
 pub(crate) use self::reuse::{Reuse, StoredTimes, is_failure, reuse, usable_on_error};
@@ -59,8 +61,10 @@ pub enum Heuristic {
 }
 
 /// The settings on which decisions depend.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyOptions {
+    /// The fields to listen to rather than to `Cache-Control`, the first of which counts.
+    pub(crate) targets: Vec<HeaderName>,
     /// For whom responses are kept.
     pub(crate) kind: CacheKind,
     /// What to do with `Set-Cookie`.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderName, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use tokio::time::{advance, sleep};
 use tower::{Layer, ServiceExt};
 use tower_keep_cache::CacheLayer;
 
-use origin::{Origin, answer, cached, get, request, send, store, trickle};
+use origin::{Origin, answer, cached, cached_with, get, request, send, store, trickle};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -229,4 +229,29 @@ async fn a_body_that_knows_it_is_empty_only_by_its_length_is_none() {
         response.headers()["cache-status"],
         "tower-keep; fwd=uri-miss; fwd-status=200; stored"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_for_this_cache_counts_more_than_one_for_all() {
+    let fields: &[_] = &[
+        ("cache-control", "private, no-store"),
+        ("expires", "Thu, 31 Dec 2099 23:59:59 GMT"),
+        ("cdn-cache-control", "max-age=60"),
+    ];
+    let origin = Origin::with(fields);
+    let (cache, _) = cached_with(&origin, |builder| {
+        builder.targets(["keep-cache-control", "cdn-cache-control"].map(HeaderName::from_static))
+    });
+    send(&cache, get(&[])).await;
+    let got = send(&cache, get(&[])).await;
+    assert_eq!(got.cache(), "hit; ttl=60");
+    for (name, value) in fields {
+        assert_eq!(got.field(name), *value, "others still read it");
+    }
+    advance(SECOND * 61).await;
+    assert!(!send(&cache, get(&[])).await.is_hit(), "Expires doesn't count beside it");
+    // Who doesn't listen to it goes by Cache-Control.
+    let (cache, _) = cached(&origin);
+    send(&cache, get(&[])).await;
+    assert!(!send(&cache, get(&[])).await.is_hit());
 }

@@ -113,6 +113,10 @@ fn explicit(
 ) -> Option<Duration> {
     let shared = (kind == CacheKind::Shared).then_some(control.s_maxage).flatten();
     shared.or(control.max_age).map(seconds).or_else(|| {
+        if control.targeted {
+            // RFC 9213 §2.2
+            return None;
+        }
         // RFC 9111 §5.3: an invalid date, `0` above all, is one in the past. Of several the
         // earliest counts.
         let lines = exchange.response.get_all(EXPIRES).iter();

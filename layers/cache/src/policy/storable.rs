@@ -80,7 +80,7 @@ pub(crate) fn storable(
     if *method != Method::GET {
         return Err(NotStored::Method);
     }
-    let control = CacheControl::of(response);
+    let control = CacheControl::for_targets(response, &options.targets);
     // RFC 9111 §3: the status is final, and its meaning is known where that matters: for 206 and
     // 304, which are no whole responses, and for every status if the response asks for it.
     let is_final = (200..600).contains(&status.as_u16());
