@@ -29,6 +29,8 @@ use fred::interfaces::{ClientLike, KeysInterface, LuaInterface};
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Key, MultipleKeys, Value};
 
+use tokio::sync::Notify;
+
 use self::breaker::Breaker;
 pub use self::config::RedisBuilder;
 use self::follow::Follower;
@@ -61,6 +63,8 @@ struct Connection {
     synced: AtomicBool,
     /// Whether a store listens.
     is_followed: AtomicBool,
+    /// Told when the server turns out to be none that can be written to.
+    demoted: Arc<Notify>,
     prefix: String,
     database: u8,
     deadline: Duration,
@@ -269,6 +273,12 @@ impl Connection {
                 return Err(RemoteError::Deadline);
             }
         };
+        if error.details().starts_with("READONLY") {
+            // It was the primary once. Where the address leads to the new one by now, a new
+            // connection does, too.
+            self.synced.store(false, Ordering::Release);
+            self.demoted.notify_one();
+        }
         match error.kind() {
             ErrorKind::Timeout => {
                 self.breaker.failed();

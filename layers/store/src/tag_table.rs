@@ -49,6 +49,10 @@ impl Mirrored {
         }
     }
 
+    fn may_be_behind(&self, epoch: u64) -> bool {
+        self.assumed.load(Ordering::Acquire) || self.load() < epoch
+    }
+
     fn is_ahead_of(&self, epoch: u64) -> bool {
         !self.assumed.load(Ordering::Acquire) && self.load() > epoch
     }
@@ -74,9 +78,9 @@ impl TagCell {
         Epochs { hard: self.hard.load(), soft: self.soft.load(), touched }
     }
 
-    /// Whether `epochs` are news.
+    /// Whether `epochs` are news, or may be: what is only assumed says nothing.
     pub(crate) fn is_behind(&self, epochs: Epochs) -> bool {
-        self.hard.load() < epochs.hard || self.soft.load() < epochs.soft
+        self.hard.may_be_behind(epochs.hard) || self.soft.may_be_behind(epochs.soft)
     }
 
     /// When it was invalidated last.

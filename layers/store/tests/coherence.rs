@@ -6,6 +6,7 @@
 #[path = "support/nodes.rs"]
 mod nodes;
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -164,40 +165,46 @@ async fn databases_of_one_server_have_nothing_to_do_with_each_other() {
     assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
 }
 
-/// A way to Redis that can go silent: nothing is closed, but nothing of the announcements'
-/// connection passes any more.
-async fn silent_way(to: u16, silent: watch::Receiver<bool>) -> u16 {
+/// A way to Redis on which connections can go silent: nothing is closed, but nothing passes any more
+/// on one that was there when `silent` became true; of announcements, or of operations.
+async fn silent_way(to: u16, of_announcements: bool, silent: watch::Receiver<bool>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let silent = silent.clone();
+            let mut silent = silent.clone();
+            silent.mark_unchanged();
+            let began_silent = *silent.borrow();
             tokio::spawn(async move {
                 let (mut from_client, mut to_client) = client.into_split();
                 let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
                 let (mut from_server, mut to_server) = server.into_split();
                 let (subscribed, is_subscribed) = watch::channel(false);
-                let is_gone = move || *is_subscribed.borrow() && *silent.borrow();
                 let up = async {
                     let mut bytes = vec![0; 65_536];
                     while let Ok(len @ 1..) = from_client.read(&mut bytes).await {
                         if bytes[..len].windows(9).any(|word| word == b"SUBSCRIBE") {
                             subscribed.send_replace(true);
                         }
-                        if !is_gone() && to_server.write_all(&bytes[..len]).await.is_err() {
+                        if to_server.write_all(&bytes[..len]).await.is_err() {
                             break;
                         }
                     }
                 };
-                let down = async {
-                    let mut bytes = vec![0; 65_536];
-                    while let Ok(len @ 1..) = from_server.read(&mut bytes).await {
-                        if !is_gone() && to_client.write_all(&bytes[..len]).await.is_err() {
-                            break;
-                        }
+                let down = tokio::io::copy(&mut from_server, &mut to_client);
+                let dies = async {
+                    let died = silent.wait_for(|silent| *silent && !began_silent).await.is_ok();
+                    if !died || *is_subscribed.borrow() != of_announcements {
+                        std::future::pending::<()>().await;
                     }
                 };
-                tokio::select! { () = up => {} () = down => {} }
+                tokio::select! {
+                    biased;
+                    // Still open, and read by nobody.
+                    () = dies => std::future::pending().await,
+                    () = up => {}
+                    _ = down => {}
+                }
             });
         }
     });
@@ -205,23 +212,41 @@ async fn silent_way(to: u16, silent: watch::Receiver<bool>) -> u16 {
 }
 
 #[tokio::test]
-async fn a_subscription_that_dies_in_silence_is_noticed_and_made_anew() {
+async fn a_connection_that_dies_in_silence_is_noticed_and_made_anew() {
+    for of_announcements in [true, false] {
+        let server = RedisServer::start().await;
+        let (silence, silent) = watch::channel(false);
+        let port = silent_way(server.port(), of_announcements, silent).await;
+        let redis = Redis::builder(&format!("redis://127.0.0.1:{port}"));
+        let redis = redis.heartbeat(Duration::from_millis(100)).connect().await.unwrap();
+        let (a, b) = (node(&server).await, node_on(redis).await);
+        numbers(&a).set(&1, 10, Ttl::secs(600)).await.unwrap();
+        assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
+        sleep(Duration::from_millis(600)).await;
+        assert!(b.is_synced(), "while beats arrive, all is well");
+        silence.send_replace(true);
+        assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);
+        until("b has noticed", async || !b.is_synced()).await;
+        until("b is in step again", async || b.is_synced()).await;
+        assert_eq!(numbers(&b).get(&1).await, None);
+        assert_eq!(numbers(&b).remove(&2).await, Reach::Everywhere);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_heard_of_a_tag_it_does_not_know_finds_its_entries() {
     let server = RedisServer::start().await;
-    let (silence, silent) = watch::channel(false);
-    let port = silent_way(server.port(), silent).await;
-    let redis = Redis::builder(&format!("redis://127.0.0.1:{port}"));
-    let redis = redis.heartbeat(Duration::from_millis(100)).connect().await.unwrap();
-    let (a, b) = (node(&server).await, node_on(redis).await);
-    numbers(&a).set(&1, 10, Ttl::secs(600)).await.unwrap();
-    assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
-    sleep(Duration::from_millis(600)).await;
-    assert!(b.is_synced(), "while beats arrive, all is well");
-    silence.send_replace(true);
-    assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);
-    until("b has noticed", async || !b.is_synced()).await;
-    silence.send_replace(false);
-    until("b is in step again", async || b.is_synced()).await;
-    assert_eq!(numbers(&b).get(&1).await, None);
+    let a = node(&server).await;
+    let ttl = || Ttl::secs(600).stale_if_error(Duration::from_secs(600)).tags(["t"]);
+    numbers(&a).set(&1, 1, ttl()).await.unwrap();
+    let b = node(&server).await;
+    assert_eq!(a.expire_tag("t").await.unwrap(), Reach::Everywhere);
+    sleep(A_WHILE).await;
+    let down = || async { Err::<u32, _>(io::Error::other("the origin is down")) };
+    let stale = numbers(&b).get_or_try_set(&1, ttl(), down).await;
+    assert_eq!(*stale.unwrap(), 1);
+    numbers(&a).set(&2, 2, ttl()).await.unwrap();
+    assert_eq!(numbers(&b).get(&2).await.as_deref(), Some(&2));
 }
 
 #[tokio::test]

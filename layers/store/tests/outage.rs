@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_keep_store::{Reach, Redis, Ttl};
+use tower_keep_store::{Reach, Redis, Store, Ttl};
 use tower_keep_testing::RedisServer;
 
-use nodes::{Gate, Gated, Point, fill, node, node_on, numbers, until, written};
+use nodes::{Gate, Gated, Point, fill, followers, node, node_on, numbers, until, written};
 
 /// Less than anything that is held up takes.
 const SOON: Duration = Duration::from_millis(50);
@@ -183,4 +183,54 @@ async fn the_backlog_drains_while_more_is_invalidated() {
     ended.store(true, SeqCst);
     load.await.unwrap();
     assert!(a.stats().deferred_invalidations > 100, "{:?}", a.stats());
+}
+
+#[tokio::test]
+async fn a_server_without_memory_removes_all_the_same() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    for key in 1..=2 {
+        fill(&numbers(&a), key, 1).await;
+        written(&server, &format!("tk:1:number:{key}")).await;
+        fill(&numbers(&b), key, 2).await;
+    }
+    server.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
+    assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);
+    until("b has lost it", async || numbers(&b).get(&1).await.is_none()).await;
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
+    until("b has lost this, too", async || numbers(&b).get(&2).await.is_none()).await;
+    assert_eq!(fill(&numbers(&a), 3, 7).await, 7, "and everybody is answered");
+}
+
+#[tokio::test]
+async fn a_primary_that_becomes_a_replica_is_left() {
+    let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+    let a = node(&old).await;
+    let before = followers(&old).await;
+    let port = new.port().to_string();
+    old.command(&[b"REPLICAOF", b"127.0.0.1", port.as_bytes()]).await;
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
+    until("it connects anew", async || followers(&old).await.iter().all(|id| !before.contains(id)))
+        .await;
+    assert!(!a.is_synced());
+    old.command(&[b"REPLICAOF", b"NO", b"ONE"]).await;
+    until("what is owed is paid", async || a.is_synced()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_while_redis_is_away_leaves_no_task() {
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let mut server = RedisServer::start().await;
+    let before = alive();
+    for _ in 0..3 {
+        let store = node(&server).await;
+        server.kill();
+        until("it has noticed", async || !store.is_synced()).await;
+        assert_eq!(numbers(&store).remove(&1).await, Reach::ThisNode);
+        drop(store);
+        let redis = Redis::builder(&server.url()).connect_lazy().unwrap();
+        drop(Store::builder().l2(redis).build().unwrap());
+        server.restart().await;
+    }
+    until("the tasks have ended", async || alive() <= before).await;
 }

@@ -179,6 +179,7 @@ impl RedisBuilder {
             breaker: Breaker::new(BREAKER_THRESHOLD, self.breaker_rest),
             synced: false.into(),
             is_followed: false.into(),
+            demoted: Arc::default(),
             prefix: self.prefix,
             database,
             deadline: self.deadline,

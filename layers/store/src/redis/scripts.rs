@@ -11,6 +11,9 @@
 //! What is more than a year ahead of the server is no epoch: it would be the last one ever.
 //!
 //! Whatever else lies at one of the keys counts as nothing, and is replaced.
+//!
+//! A server that is out of memory refuses SET, but not DEL; nor SET after it in the same script. So
+//! what removes something begins with that: it is never refused for lack of memory.
 
 use fred::types::scripts::Script;
 
@@ -84,6 +87,7 @@ const INVALIDATE: &str = r"
 local hard, soft = tag(KEYS[2])
 local epoch = draw(math.max(known, hard, soft))
 if ARGV[3] == 'hard' or hard == 0 then hard = epoch end
+redis.call('DEL', KEYS[2])
 wind(KEYS[1], epoch, epoch)
 set(KEYS[2], hard, epoch, epoch, ARGV[2])
 local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
@@ -105,6 +109,8 @@ if ARGV[3] == 'if' then
     if there ~= expected then return 0 end
   end
 end
+-- As short as a tombstone is no value.
+if #ARGV[1] < 36 then redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
 return 1

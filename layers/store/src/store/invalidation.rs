@@ -49,14 +49,17 @@ impl Inner {
             return Reach::Everywhere;
         }
         let debt = Debt { target, strength };
-        let (inner, owed) = (Arc::clone(self), debt.clone());
+        let (inner, unpaid) = (Arc::clone(self), debt.clone());
         let task = async move {
             let reach = inner.pay_or_owe(debt.clone()).await;
             inner.apply_again(&debt, reach);
             reach
         };
         self.see_through(task).await.unwrap_or_else(|| {
-            self.owe(owed);
+            // Its runtime is ending, or the second tier panicked.
+            self.owe(unpaid.clone());
+            self.apply_again(&unpaid, Reach::ThisNode);
+            self.drain_soon();
             Reach::ThisNode
         })
     }
@@ -197,7 +200,6 @@ impl Inner {
         let weak = Arc::downgrade(self);
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep(DRAIN_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
                 if let Some(remote) = inner.remote.as_deref().filter(|remote| remote.is_available())
                     && let Err(error) = inner.pay_all(remote).await
@@ -209,6 +211,8 @@ impl Inner {
                 if inner.backlog.is_empty() || inner.draining.swap(true, Ordering::AcqRel) {
                     return;
                 }
+                drop(inner);
+                tokio::time::sleep(DRAIN_EVERY).await;
             }
         });
     }
