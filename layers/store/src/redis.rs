@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `tk:1:{space}:{key}` | an entry's frame, or the tombstone of a removal |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
-//! | `{tk}:epoch` | "last invalidated", the epoch clock |
+//! | `{tk}:epoch` | "last since evicted", the epoch clock |
 //! | channel `tk:events:{database}` | announcements |
 //! | channel `tk:events:{database}:{node}` | that node's beats |
 

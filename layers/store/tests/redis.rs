@@ -106,6 +106,29 @@ async fn a_fill_overtaken_by_another_nodes_invalidation_is_not_stored_anywhere()
 }
 
 #[tokio::test]
+async fn a_new_tag_counts_as_invalidated_only_if_its_key_may_have_been_lost() {
+    let server = RedisServer::start().await;
+    let (a, b) = (node(&server).await, node(&server).await);
+    let slow = held_fill(&numbers(&b), 1, 1).await;
+    a.invalidate_tag("another").await.unwrap();
+    slow.release().await;
+    assert!(numbers(&b).get(&1).await.is_some(), "it has nothing to do with that");
+
+    server.command(&[b"DEL", b"{tk}:t:t", b"{tk}:t:u"]).await;
+    let slow = held_fill(&numbers(&b), 2, 1).await;
+    let set = async |name: &[u8], value: &[u8]| {
+        server.command(&[b"CONFIG", b"SET", name, value]).await;
+    };
+    set(b"maxmemory-policy", b"volatile-random").await;
+    server.command(&[b"SET", b"junk", b"", b"EX", b"100"]).await;
+    set(b"maxmemory", b"1").await;
+    server.command(&[b"SET", b"more", b"junk"]).await;
+    set(b"maxmemory", b"0").await;
+    slow.release().await;
+    assert!(numbers(&b).get(&2).await.is_none(), "its key may be what was evicted");
+}
+
+#[tokio::test]
 async fn damaged_foreign_and_older_frames_are_misses() {
     let server = RedisServer::start().await;
     let writer = node(&server).await;

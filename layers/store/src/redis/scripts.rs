@@ -1,7 +1,8 @@
 //! The Lua scripts: what must happen in one step on the server.
 //!
-//! The epoch clock is the key `{prefix}:epoch`, "last invalidated": the last epoch drawn, and that of
-//! the last invalidation. A tag is "hard soft touched". The clock and all tags share one hash slot
+//! The epoch clock is the key `{prefix}:epoch`, "last since evicted": the last epoch drawn; since when
+//! no tag's key can have been lost; and how many keys the server had evicted then, by which it is
+//! noticed that some may have been. A tag is "hard soft touched". The clock and all tags share one hash slot
 //! (the braces are literal), so that the scripts may touch several of them on a Cluster; entries are
 //! spread over all slots.
 //!
@@ -38,30 +39,33 @@ end
 local function set(key, hard, soft, touched, life)
   redis.call('SET', key, text(hard) .. ' ' .. text(soft) .. ' ' .. text(touched), 'PX', life)
 end
-local function clock(key) return unpack(read(key, '^(%d+) (%d+)$')) end
-local function wind(key, last, invalidated)
-  redis.call('SET', key, text(last) .. ' ' .. text(invalidated))
+local function evictions()
+  local stats = redis.pcall('INFO', 'stats')
+  return tonumber(type(stats) == 'string' and string.match(stats, 'evicted_keys:(%d+)') or nil)
+end
+local function clock(key) return unpack(read(key, '^(%d+) (%d+) (%d+)$')) end
+local function wind(key, last, since, evicted)
+  redis.call('SET', key, text(last) .. ' ' .. text(since) .. ' ' .. text(evicted))
 end
 local known = tonumber(ARGV[1])
 if known > horizon then known = 0 end
 local function draw(floor)
   local epoch = now
-  local last, invalidated = clock(KEYS[1])
+  local last, since, evicted = clock(KEYS[1])
   if last and epoch <= last then epoch = last + 1 end
   if epoch <= floor then epoch = floor + 1 end
-  -- Without a clock (first use, flushed, evicted) nobody knows what was invalidated, so the worst
-  -- is assumed: something, just now.
-  return epoch, invalidated or epoch
+  -- Without a clock (first use, flushed, evicted) nobody knows what was lost with it.
+  return epoch, since or epoch, evicted or evictions() or 0
 end
 ";
 
 /// KEYS: clock, tags. ARGV: highest epoch known, tag lifetime (ms).
 /// Returns for each tag: hard, soft, touched.
 const RESOLVE: &str = r"
-local last, invalidated = clock(KEYS[1])
+local last, since, evicted = clock(KEYS[1])
 if last and last < known then
   -- A failover set it back. The callers tell it how far it was.
-  wind(KEYS[1], known, invalidated)
+  wind(KEYS[1], known, since, evicted)
 end
 local out, fresh = {}, nil
 for i = 2, #KEYS do
@@ -70,10 +74,16 @@ for i = 2, #KEYS do
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
   else
     if not fresh then
-      fresh, invalidated = draw(known)
-      wind(KEYS[1], fresh, invalidated)
+      fresh, since, evicted = draw(known)
+      local now_evicted = evictions()
+      if now_evicted ~= evicted then
+        since, evicted = fresh, now_evicted or 0
+      end
+      wind(KEYS[1], fresh, since, evicted)
     end
-    hard, soft, touched = fresh, fresh, invalidated
+    -- An invalidation would have left a key, which would be there, unless it was lost or has
+    -- outlived its use.
+    hard, soft, touched = fresh, fresh, math.max(since, now - tonumber(ARGV[2]) * 1000)
     set(KEYS[i], hard, soft, touched, ARGV[2])
   end
   for _, n in ipairs({hard, soft, touched}) do out[#out + 1] = text(n) end
@@ -85,10 +95,10 @@ return out
 /// announcement before the epoch, the announcement after it. Returns the epoch.
 const INVALIDATE: &str = r"
 local hard, soft = tag(KEYS[2])
-local epoch = draw(math.max(known, hard, soft))
+local epoch, since, evicted = draw(math.max(known, hard, soft))
 if ARGV[3] == 'hard' or hard == 0 then hard = epoch end
 redis.call('DEL', KEYS[2])
-wind(KEYS[1], epoch, epoch)
+wind(KEYS[1], epoch, since, evicted)
 set(KEYS[2], hard, epoch, epoch, ARGV[2])
 local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. struct.pack('<I4I4', low, high) .. ARGV[6])
