@@ -112,6 +112,10 @@ pub enum Strength {
 pub enum Reach {
     /// It is in force on this node, in the second tier, and has been announced to every node
     /// connected to it.
+    ///
+    /// Redis replicates asynchronously: a failover can lose what its replica hadn't got. If that was
+    /// the invalidation of a tag, of a space or of everything, nodes that knew of it make up for it;
+    /// the removal of a single key isn't noticed.
     Everywhere,
     /// The second tier is out of reach. It is in force on this node, and is kept and replayed as
     /// soon as the second tier is back.
