@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::field::{Members, http_date, trim};
+use crate::policy::SetCookie;
 use crate::stored::remove_hop_by_hop;
 
 /// What a client, or the origin, can be asked about a stored response.
@@ -47,9 +48,7 @@ impl Validators {
             request.insert(IF_MODIFIED_SINCE, date.clone());
         }
     }
-}
 
-impl Validators {
     /// Whether the validator of an `If-Range` is that of this very representation (RFC 9110
     /// §13.1.5): an entity tag that isn't weak, or a date that can't be that of two versions.
     pub(crate) fn match_strongly(&self, validator: &HeaderValue) -> bool {
@@ -136,28 +135,26 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Fields of a 304 that are not taken over (RFC 9111 §3.2). They describe the very bytes of the
-/// stored content, which a 304 can't change; or are for the client whose request happened to
-/// validate, not for all after it.
-const NOT_TAKEN_OVER: [HeaderName; 6] = [
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    HeaderName::from_static("content-md5"),
-    CONTENT_RANGE,
-    ETAG,
-    SET_COOKIE,
-];
+/// Fields of a 304 that are not taken over (RFC 9111 §3.2): they describe the very bytes of the
+/// stored content, which a 304 can't change. Nor are, by default, cookies, which are for the client
+/// whose request happened to validate, not for all after it.
+const NOT_TAKEN_OVER: [HeaderName; 5] =
+    [CONTENT_ENCODING, CONTENT_LENGTH, HeaderName::from_static("content-md5"), CONTENT_RANGE, ETAG];
 
 /// Brings the fields of a stored response up to date with those of the 304 that validated it
-/// (RFC 9111 §3.2, §4.3.4).
-pub(crate) fn freshen(stored: &mut HeaderMap, received: &HeaderMap) {
+/// (RFC 9111 §3.2, §4.3.4), its cookies among them if those are stored.
+pub(crate) fn freshen(stored: &mut HeaderMap, received: &HeaderMap, set_cookie: SetCookie) {
+    let is_taken_over = |name: &HeaderName| match *name {
+        SET_COOKIE => set_cookie == SetCookie::Store,
+        _ => !NOT_TAKEN_OVER.contains(name),
+    };
     let mut received = received.clone();
     remove_hop_by_hop(&mut received);
     // They speak of the former answer: an old Date would make the validated response look old.
     // Without one, the time at which the 304 came counts (RFC 9110 §6.6.1).
     stored.remove(AGE);
     stored.remove(DATE);
-    for name in received.keys().filter(|name| !NOT_TAKEN_OVER.contains(name)) {
+    for name in received.keys().filter(|name| is_taken_over(name)) {
         stored.remove(name);
         for value in received.get_all(name) {
             stored.append(name, value.clone());
@@ -261,7 +258,7 @@ mod tests {
             ("x-hop", "1"),
             ("x-new", "2"),
         ]);
-        freshen(&mut stored, &received);
+        freshen(&mut stored, &received, SetCookie::Strip);
         let expected = [
             ("cache-control", "max-age=9"),
             ("content-type", "text/html"),

@@ -54,17 +54,18 @@ pub(crate) fn partial(
     if request.get(IF_RANGE).is_some_and(|validator| !validators.match_strongly(validator)) {
         return None;
     }
-    let mut headers = stored.clone();
-    headers.remove(CONTENT_LENGTH);
     match select(range, body.len()) {
         Selection::Whole => None,
         Selection::Unsatisfiable => {
             // RFC 9110 §15.5.17
+            let mut headers = stored.clone();
+            headers.remove(CONTENT_LENGTH);
             headers.remove(CONTENT_TYPE);
             headers.insert(CONTENT_RANGE, text(&format!("bytes */{}", body.len()))?);
             Some((StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::new()))
         }
         Selection::Parts(parts) => {
+            let mut headers = stored.clone();
             let content = if let [part] = parts.as_slice() {
                 headers.insert(CONTENT_RANGE, text(&content_range(part, body.len()))?);
                 body.slice(part.clone())

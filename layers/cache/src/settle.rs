@@ -125,14 +125,8 @@ where
     async fn renew(self, stored: &StoredResponse, mut tags: Vec<Tag>, validation: Parts) {
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
         let mut headers = stored.headers.clone();
-        freshen(&mut headers, &validation.headers);
-        let stores_cookies = core.settings.policy.set_cookie == SetCookie::Store;
-        if stores_cookies && validation.headers.contains_key(SET_COOKIE) {
-            take_cookies(&mut headers);
-            for cookie in validation.headers.get_all(SET_COOKIE) {
-                headers.append(SET_COOKIE, cookie.clone());
-            }
-        }
+        let set_cookie = core.settings.policy.set_cookie;
+        freshen(&mut headers, &validation.headers, set_cookie);
         let vary = VaryRule::of(&headers);
         let verdict = core.settings.verdict(&asked, times, stored.status, &headers, &vary);
         let renewed_times = match &verdict {
@@ -152,9 +146,11 @@ where
         let keep = verdict.is_ok() && !added.overflow && tags.len() <= MAX_TAGS;
         let status = if keep { status.stored() } else { status };
         let mut reply = respond::validated(&core, &renewed, &asked, core.now_ms(), &status);
-        // They are not stored, but for whoever caused the validation.
-        for cookie in validation.headers.get_all(SET_COOKIE).iter().filter(|_| !stores_cookies) {
-            reply.headers_mut().append(SET_COOKIE, cookie.clone());
+        if set_cookie != SetCookie::Store {
+            // They are not stored, but for whoever caused the validation.
+            for cookie in validation.headers.get_all(SET_COOKIE) {
+                reply.headers_mut().append(SET_COOKIE, cookie.clone());
+            }
         }
         let _ = answer.send(Answer::Done(Ok(reply)));
         if keep {

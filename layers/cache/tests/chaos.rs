@@ -157,15 +157,7 @@ fn speak(n: usize, request: &Request<Empty<Bytes>>, record: &Record, running: Ru
             frame
         }
     });
-    answer(&fields, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(sync(frames)))))
-}
-
-/// The stream is polled by one task at a time, which `boxed` wants proof of.
-fn sync<S: futures_util::Stream + Send>(
-    stream: S,
-) -> impl futures_util::Stream<Item = S::Item> + Send + Sync {
-    let stream = Mutex::new(Box::pin(stream));
-    stream::poll_fn(move |cx| stream.lock().unwrap().as_mut().poll_next(cx))
+    answer(&fields, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
 }
 
 async fn client(cache: Cache<Origin>, record: Arc<Record>, name: usize) {

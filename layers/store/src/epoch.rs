@@ -8,6 +8,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::error::RemoteError;
+
 /// The epochs of one tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epochs {
@@ -33,8 +35,12 @@ impl Epochs {
 
     /// Whether they can be epochs at all. One that is years ahead would be the last one ever: no
     /// higher one could be drawn.
-    pub(crate) fn are_plausible(self) -> bool {
-        self.highest() <= micros().saturating_add(HORIZON)
+    pub(crate) fn check(self) -> Result<(), RemoteError> {
+        if self.highest() <= micros().saturating_add(HORIZON) {
+            Ok(())
+        } else {
+            Err(RemoteError::Protocol("an epoch that is years ahead".into()))
+        }
     }
 }
 
@@ -77,8 +83,8 @@ mod tests {
 
     #[test]
     fn an_epoch_that_is_years_ahead_is_none() {
-        assert!(Epochs::all(micros() + HORIZON / 2).are_plausible());
-        assert!(!Epochs::all(micros() + HORIZON * 2).are_plausible());
-        assert!(!Epochs { hard: 1, soft: 1, touched: u64::MAX }.are_plausible());
+        assert!(Epochs::all(micros() + HORIZON / 2).check().is_ok());
+        assert!(Epochs::all(micros() + HORIZON * 2).check().is_err());
+        assert!(Epochs { hard: 1, soft: 1, touched: u64::MAX }.check().is_err());
     }
 }

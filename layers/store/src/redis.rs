@@ -28,7 +28,6 @@ use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, KeysInterface, LuaInterface};
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Key, MultipleKeys, Value};
-
 use tokio::sync::Notify;
 
 use self::breaker::Breaker;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::backlog::{Debt, Target};
 use crate::codec::{Codec, Encoded};
-use crate::epoch::{Epochs, Moment};
+use crate::epoch::Moment;
 use crate::event::{Announcement, Event};
 use crate::fence::Ticket;
 use crate::flight::Flights;
@@ -19,6 +19,7 @@ use crate::slot::{Hit, Slot};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tag::{Reach, Strength, Tag};
+use crate::tag_table::{Stamps, predates};
 use crate::time::Timestamp;
 use crate::ttl::Lifetime;
 
@@ -204,11 +205,12 @@ impl<V: Send + Sync + 'static> Space<V> {
         seen: Seen,
     ) -> Option<Hit<V>> {
         let inner = self.inner();
-        let as_of = Some(ticket.as_of());
-        let Some(entry) = self.stamped(as_of, key, value, lifetime, tags).await else {
+        let stamped = self.stamped(tags).await;
+        if predates(ticket.as_of(), &stamped.stamps) {
             inner.counters.overtaken.add();
             return None;
-        };
+        }
+        let entry = self.entry(key, value, lifetime, stamped);
         let slot = Arc::clone(&entry.slot);
         if ticket.redeem(|| inner.keep(key, Arc::clone(&slot))).is_none() {
             inner.counters.overtaken.add();
@@ -257,9 +259,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         let inner = self.inner();
         // As of no moment: an invalidation that comes while this is on its way counts as before it,
         // or, once the tags have been asked, as after it.
-        let Some(entry) = self.stamped(None, key, value, lifetime, tags).await else {
-            return self.remove(key, Strength::Hard).await;
-        };
+        let entry = self.entry(key, value, lifetime, self.stamped(tags).await);
         let slot = Arc::clone(&entry.slot);
         let (now, began) = (inner.tags.now(), inner.clock.now());
         let ticket = inner.fences.take_over(key, now, began, || inner.keep(key, Arc::clone(&slot)));
@@ -302,23 +302,25 @@ impl<V: Send + Sync + 'static> Space<V> {
         all
     }
 
-    /// The entry as both tiers take it, with its tags as they are now; nothing if it was fetched
-    /// `as_of` some moment and one of them was invalidated since.
-    async fn stamped(
+    /// The tags of an entry with `tags`, as they are now.
+    async fn stamped(&self, tags: &[Tag]) -> Stamped {
+        let inner = self.inner();
+        let tags = self.all_tags(tags);
+        match inner.resolve(&tags).await {
+            Some(stamps) => Stamped { stamps, resolved: true },
+            None => Stamped { stamps: inner.tags.stamp(&tags), resolved: false },
+        }
+    }
+
+    /// The entry as both tiers take it.
+    fn entry(
         &self,
-        as_of: Option<Moment>,
         key: KeyRef<'_>,
         value: Arc<V>,
         lifetime: Lifetime,
-        tags: &[Tag],
-    ) -> Option<Entry> {
+        Stamped { stamps, resolved }: Stamped,
+    ) -> Entry {
         let inner = self.inner();
-        let tags = self.all_tags(tags);
-        let resolved = inner.resolve(&tags).await;
-        let stamps = match &resolved {
-            Some(resolved) => inner.stamps_from(&tags, resolved, as_of)?,
-            None => inner.tags.stamp(&tags, as_of)?,
-        };
         let codec = &self.0.codec;
         let encoded = if inner.remote.is_some() || codec.weighs_encoded() {
             codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
@@ -330,18 +332,14 @@ impl<V: Send + Sync + 'static> Space<V> {
             None if codec.weighs_encoded() => usize::MAX,
             None => codec.weigh(&value, &Encoded::default()),
         };
-        let frame = match (encoded, resolved) {
-            (Some(encoded), Some(_)) => {
-                let tags = tags.into_iter().zip(stamps.iter().map(|stamp| stamp.epochs));
-                let tags: Vec<(Tag, Epochs)> = tags.collect();
-                let meta = FrameMeta { lifetime, softened: false, tags };
-                frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
-            }
-            _ => None,
-        };
+        let frame = encoded.filter(|_| resolved).and_then(|encoded| {
+            let tags = stamps.iter().map(|stamp| (stamp.cell.tag().clone(), stamp.epochs));
+            let meta = FrameMeta { lifetime, softened: false, tags: tags.collect() };
+            frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
+        });
         let bytes = bytes.saturating_add(key.as_bytes().len());
         let slot = Slot::new(value, lifetime, false, stamps, bytes);
-        Some(Entry { slot: Arc::new(slot), frame, lifetime })
+        Entry { slot: Arc::new(slot), frame, lifetime }
     }
 
     /// Writes an entry to the second tier, if it can be written there now.
@@ -375,6 +373,12 @@ impl<V: Send + Sync + 'static> Space<V> {
         let [_, space] = &self.0.tags;
         self.0.store.invalidate(space.clone(), strength).await
     }
+}
+
+/// The tags of an entry, and whether the second tier said so: else it is not for that.
+struct Stamped {
+    stamps: Stamps,
+    resolved: bool,
 }
 
 /// An entry on its way into the tiers.

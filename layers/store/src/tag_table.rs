@@ -128,6 +128,11 @@ impl TagStamp {
 /// itself, so that checking them reads no other memory than the tags' cells, which are hot.
 pub(crate) type Stamps = SmallVec<[TagStamp; 3]>;
 
+/// Whether what was fetched `as_of` some moment may be older than the last invalidation of a tag.
+pub(crate) fn predates(as_of: Moment, stamps: &[TagStamp]) -> bool {
+    !stamps.iter().all(|stamp| as_of.covers(stamp.cell.last()))
+}
+
 /// All tags this process knows of, and its reading of the epoch clock.
 #[derive(Debug)]
 pub(crate) struct TagTable {
@@ -238,13 +243,13 @@ impl TagTable {
         cell.invalidated(epoch, strength);
     }
 
-    /// Learns the epochs of `tag` from the second tier. Returns its cell.
-    pub(crate) fn learn(&self, tag: &Tag, epochs: Epochs) -> Arc<TagCell> {
+    /// Learns the epochs of `tag` from the second tier, and stamps an entry with them.
+    pub(crate) fn learn(&self, tag: &Tag, epochs: Epochs) -> TagStamp {
         self.hear(epochs.highest());
         let mut cells = self.cells();
         let cell = cells.intern(tag);
         cell.learn(epochs);
-        cell
+        TagStamp { cell, epochs }
     }
 
     /// The invalidation of `tag` that the second tier has lost: it said `epochs` when it was asked
@@ -258,18 +263,11 @@ impl TagTable {
         }
     }
 
-    /// The stamps of an entry, without asking the second tier. For one that was fetched `as_of` some
-    /// moment, there are none if a tag was invalidated since.
-    pub(crate) fn stamp(&self, tags: &[Tag], as_of: Option<Moment>) -> Option<Stamps> {
+    /// The stamps of an entry, without asking the second tier.
+    pub(crate) fn stamp(&self, tags: &[Tag]) -> Stamps {
         let mut cells = self.cells();
-        tags.iter()
-            .map(|tag| {
-                let cell = cells.intern(tag);
-                let epochs = cell.epochs();
-                let in_time = as_of.is_none_or(|as_of| as_of.covers(cell.last()));
-                in_time.then_some(TagStamp { cell, epochs })
-            })
-            .collect()
+        let cells = tags.iter().map(|tag| cells.intern(tag));
+        cells.map(|cell| TagStamp { epochs: cell.epochs(), cell }).collect()
     }
 
     #[cfg(test)]
@@ -322,20 +320,26 @@ mod tests {
         Tag::new(name).unwrap()
     }
 
+    /// The stamps for a fill that began at `as_of`, unless it is too late.
+    fn stamp(table: &TagTable, tags: &[Tag], as_of: Moment) -> Option<Stamps> {
+        let stamps = table.stamp(tags);
+        (!predates(as_of, &stamps)).then_some(stamps)
+    }
+
     #[test]
     fn an_invalidation_breaks_the_stamps_made_before_it_and_none_made_after() {
         let table = TagTable::new(16);
-        let before = table.stamp(&[tag("a"), tag("b")], Some(table.now())).unwrap();
+        let before = stamp(&table, &[tag("a"), tag("b")], table.now()).unwrap();
         table.invalidate(&tag("a"), Strength::Hard);
         assert!(!before[0].is_valid() && before[1].is_valid());
-        let after = table.stamp(&[tag("a")], Some(table.now())).unwrap();
+        let after = stamp(&table, &[tag("a")], table.now()).unwrap();
         assert!(after[0].is_valid() && after[0].is_fresh());
     }
 
     #[test]
     fn soft_leaves_entries_valid_but_not_fresh() {
         let table = TagTable::new(16);
-        let stamps = table.stamp(&[tag("a")], Some(table.now())).unwrap();
+        let stamps = stamp(&table, &[tag("a")], table.now()).unwrap();
         table.invalidate(&tag("a"), Strength::Soft);
         assert!(stamps[0].is_valid() && !stamps[0].is_fresh());
     }
@@ -345,8 +349,8 @@ mod tests {
         let table = TagTable::new(16);
         let as_of = table.now();
         table.invalidate(&tag("a"), Strength::Hard);
-        assert!(table.stamp(&[tag("a")], Some(as_of)).is_none());
-        assert!(table.stamp(&[tag("b")], Some(as_of)).is_some());
+        assert!(stamp(&table, &[tag("a")], as_of).is_none());
+        assert!(stamp(&table, &[tag("b")], as_of).is_some());
     }
 
     #[test]
@@ -355,20 +359,20 @@ mod tests {
         let as_of = table.now();
         table.invalidate(&tag("gone"), Strength::Hard);
         for i in 0..64 {
-            table.stamp(&[tag(&format!("filler-{i}"))], Some(table.now()));
+            stamp(&table, &[tag(&format!("filler-{i}"))], table.now());
         }
         assert!(table.find(&tag("gone")).is_none(), "swept, as no entry holds it");
         assert!(table.len() <= 5);
-        assert!(table.stamp(&[tag("gone")], Some(as_of)).is_none(), "yet not forgotten");
-        assert!(table.stamp(&[tag("gone")], Some(table.now())).is_some());
+        assert!(stamp(&table, &[tag("gone")], as_of).is_none(), "yet not forgotten");
+        assert!(stamp(&table, &[tag("gone")], table.now()).is_some());
     }
 
     #[test]
     fn tags_held_by_entries_survive_a_sweep() {
         let table = TagTable::new(2);
-        let held = table.stamp(&[tag("held")], Some(table.now())).unwrap();
+        let held = stamp(&table, &[tag("held")], table.now()).unwrap();
         for i in 0..32 {
-            table.stamp(&[tag(&format!("filler-{i}"))], Some(table.now()));
+            stamp(&table, &[tag(&format!("filler-{i}"))], table.now());
         }
         table.invalidate(&tag("held"), Strength::Hard);
         assert!(!held[0].is_valid());
@@ -377,7 +381,7 @@ mod tests {
     #[test]
     fn old_news_change_nothing() {
         let table = TagTable::new(4);
-        let cell = table.learn(&tag("a"), Epochs::all(u64::MAX / 4));
+        let TagStamp { cell, .. } = table.learn(&tag("a"), Epochs::all(u64::MAX / 4));
         table.learn(&tag("a"), Epochs::all(7));
         assert_eq!(cell.epochs(), Epochs::all(u64::MAX / 4));
         assert_eq!((table.highest(), table.now().heard), (u64::MAX / 4, u64::MAX / 4));
@@ -388,14 +392,14 @@ mod tests {
         let table = TagTable::new(16);
         let as_of = table.now();
         table.invalidate(&tag("a"), Strength::Soft);
-        assert!(table.stamp(&[tag("a")], Some(as_of)).is_none());
+        assert!(stamp(&table, &[tag("a")], as_of).is_none());
     }
 
     #[test]
     fn what_is_announced_of_an_unknown_tag_outlasts_an_older_answer() {
         let (table, old) = (TagTable::new(16), Epochs::all(1_000));
         table.invalidated(&tag("a"), 2_000, Strength::Soft);
-        let cell = table.learn(&tag("a"), old);
+        let TagStamp { cell, .. } = table.learn(&tag("a"), old);
         assert_eq!(cell.epochs(), Epochs { hard: 1_000, soft: 2_000, touched: 2_000 });
     }
 
@@ -406,8 +410,8 @@ mod tests {
         let as_of = table.now();
         // Years before this node's own clock, and yet after the fill began.
         table.invalidated(&tag("a"), 1_001, Strength::Hard);
-        assert!(table.stamp(&[tag("a")], Some(as_of)).is_none());
-        assert!(table.stamp(&[tag("a")], Some(table.now())).is_some());
+        assert!(stamp(&table, &[tag("a")], as_of).is_none());
+        assert!(stamp(&table, &[tag("a")], table.now()).is_some());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tower_keep_store::{Reach, Redis, Store, Ttl};
 use tower_keep_testing::RedisServer;
 
-use nodes::{Gate, Gated, Point, fill, followers, node, node_on, numbers, until, written};
+use nodes::{Gate, Gated, Point, both_hold, fill, followers, node, numbers, until, written};
 
 /// Less than anything that is held up takes.
 const SOON: Duration = Duration::from_millis(50);
@@ -57,9 +57,7 @@ async fn what_its_caller_gives_up_during_an_outage_is_owed() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     for key in 1..=3 {
-        fill(&numbers(&a), key, 1).await;
-        written(&server, &format!("tk:1:number:{key}")).await;
-        fill(&numbers(&b), key, 2).await;
+        both_hold(&server, [&a, &b], key).await;
     }
     server.pause();
     let on_a = numbers(&a);
@@ -153,9 +151,7 @@ async fn what_the_server_refuses_for_good_keeps_nothing_else_waiting() {
 #[tokio::test]
 async fn the_backlog_drains_while_more_is_invalidated() {
     let server = RedisServer::start().await;
-    // A network that takes its time, so that one after the other would be too slow.
-    let redis = Redis::builder(&server.url()).connect().await.unwrap();
-    let a = node_on(redis).await;
+    let a = node(&server).await;
     let on_a = numbers(&a);
     let ended = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn({
@@ -190,9 +186,7 @@ async fn a_server_without_memory_removes_all_the_same() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     for key in 1..=2 {
-        fill(&numbers(&a), key, 1).await;
-        written(&server, &format!("tk:1:number:{key}")).await;
-        fill(&numbers(&b), key, 2).await;
+        both_hold(&server, [&a, &b], key).await;
     }
     server.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);

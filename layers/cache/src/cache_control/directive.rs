@@ -7,7 +7,7 @@ use crate::field::{self, Members};
 /// How much of the field, all its lines together, is read. Nobody writes a longer one honestly, and
 /// reading must stay cheap whoever wrote it (a directive beyond the end could forbid anything, so
 /// the whole field is then unreadable).
-const MAX_LEN: usize = 8 * 1024;
+pub(super) const MAX_LEN: usize = 8 * 1024;
 
 /// The longest name that is known, `stale-while-revalidate`, and a bit.
 const MAX_NAME: usize = 24;

@@ -4,11 +4,9 @@
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
+use super::directive::MAX_LEN;
 use super::{CacheControl, Scope};
 use crate::field::MAX_DELTA_SECONDS;
-
-/// How much of a field, all its lines together, is read, as of `Cache-Control`.
-const MAX_LEN: usize = 8 * 1024;
 
 impl CacheControl {
     /// The directives for a cache that listens to the fields `targets`, the first of which that is
@@ -56,10 +54,10 @@ impl CacheControl {
         let is_false = matches!(value, Some(BareItem::Boolean(false)));
         let is_true = matches!(value, Some(BareItem::Boolean(true)));
         let seconds = match value {
-            Some(BareItem::Integer(secs)) => u32::try_from(i64::from(*secs)).map_or_else(
-                |_| if i64::from(*secs) < 0 { 0 } else { MAX_DELTA_SECONDS },
-                |secs| secs.min(MAX_DELTA_SECONDS),
-            ),
+            Some(BareItem::Integer(secs)) => {
+                let secs = i64::from(*secs).clamp(0, MAX_DELTA_SECONDS.into());
+                u32::try_from(secs).unwrap_or(MAX_DELTA_SECONDS)
+            }
             _ => 0,
         };
         let whole = |scope: &mut Scope| {

@@ -2,9 +2,9 @@
 //!
 //! The epoch clock is the key `{prefix}:epoch`, "last since evicted": the last epoch drawn; since when
 //! no tag's key can have been lost; and how many keys the server had evicted then, by which it is
-//! noticed that some may have been. A tag is "hard soft touched". The clock and all tags share one hash slot
-//! (the braces are literal), so that the scripts may touch several of them on a Cluster; entries are
-//! spread over all slots.
+//! noticed that some may have been. A tag is "hard soft touched". The clock and all tags share one
+//! hash slot (the braces are literal), so that the scripts may touch several of them on a Cluster;
+//! entries are spread over all slots.
 //!
 //! An epoch is the server's time in microseconds, or one more than the last, or one more than the
 //! caller knows of, whichever is highest: it grows even if the clock key is lost or the clock steps

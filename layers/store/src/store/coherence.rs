@@ -35,7 +35,7 @@ impl Listener for Coherence {
             return;
         }
         match event {
-            Event::Tag { epoch, .. } if !Epochs::all(epoch).are_plausible() => {
+            Event::Tag { epoch, .. } if Epochs::all(epoch).check().is_err() => {
                 inner.counters.bad_frames.add();
                 return;
             }
@@ -57,8 +57,7 @@ impl Listener for Coherence {
             // Also on a new node: it sets the epoch clock going, and tells what it stands at.
             tags.push(Tag::everything());
             for batch in tags.chunks(BATCH) {
-                let found = inner.ask(remote, batch).await?;
-                inner.stamps_from(batch, &found, None);
+                inner.ask(remote, batch).await?;
             }
             // Removals of single keys leave no epoch behind. What was one of them is not known, so
             // every entry is asked of the second tier again.

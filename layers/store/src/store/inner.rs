@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::backlog::Backlog;
-use crate::epoch::{Epochs, Moment};
+use crate::epoch::Epochs;
 use crate::error::RemoteError;
 use crate::fence::Fences;
 use crate::flight::Flights;
@@ -134,25 +134,26 @@ impl Inner {
         });
     }
 
-    /// The epochs of `tags` as the second tier has them; nothing if it can't say.
-    pub(crate) async fn resolve(&self, tags: &[Tag]) -> Option<Vec<Epochs>> {
+    /// The stamps of `tags` as the second tier has them now; nothing if it can't say.
+    pub(crate) async fn resolve(&self, tags: &[Tag]) -> Option<Stamps> {
         let found = self.ask(self.available()?, tags).await;
         found.inspect_err(|error| self.trouble("resolve", error)).ok()
     }
 
-    /// The same of a second tier that is there. What it has lost, it is told again.
+    /// The same of a second tier that is there. This node learns what it says; what it has lost, it
+    /// is told again.
     pub(super) async fn ask(
         &self,
         remote: &dyn Remote,
         tags: &[Tag],
-    ) -> Result<Vec<Epochs>, RemoteError> {
+    ) -> Result<Stamps, RemoteError> {
         let asked = self.tags.now();
         let found = remote.resolve(tags.to_vec(), self.tags.highest()).await?;
         if found.len() != tags.len() {
             return Err(RemoteError::Protocol("a wrong number of epochs".into()));
         }
-        if !found.iter().all(|epochs| epochs.are_plausible()) {
-            return Err(RemoteError::Protocol("an epoch that is years ahead".into()));
+        for epochs in &found {
+            epochs.check()?;
         }
         for (tag, epochs) in tags.iter().zip(&found) {
             if let Some(strength) = self.tags.lost(tag, *epochs, asked) {
@@ -160,26 +161,8 @@ impl Inner {
                 self.pay_tag(remote, tag, strength).await?;
             }
         }
-        Ok(found)
-    }
-
-    /// The stamps of an entry, from what the second tier says of its `tags`. For one that was
-    /// fetched `as_of` some moment, there are none if a tag may have been invalidated since.
-    pub(crate) fn stamps_from(
-        &self,
-        tags: &[Tag],
-        found: &[Epochs],
-        as_of: Option<Moment>,
-    ) -> Option<Stamps> {
-        let mut in_time = true;
-        let stamps = tags.iter().zip(found).map(|(tag, &epochs)| {
-            let cell = self.tags.learn(tag, epochs);
-            in_time &= as_of.is_none_or(|as_of| as_of.covers(cell.last()));
-            TagStamp { cell, epochs }
-        });
-        // All of them, also after one that is too late: each is news.
-        let stamps: Stamps = stamps.collect();
-        in_time.then_some(stamps)
+        let stamps = tags.iter().zip(found);
+        Ok(stamps.map(|(tag, epochs)| self.tags.learn(tag, epochs)).collect())
     }
 
     /// The stamps of an entry that lay in the second tier with these `tags`; nothing if one was
@@ -195,9 +178,8 @@ impl Inner {
         });
         let unknown: Vec<Tag> = unknown.map(|(tag, _)| tag.clone()).collect();
         if !unknown.is_empty() {
-            let found = self.ask(remote, &unknown).await;
-            let found = found.inspect_err(|error| self.trouble("resolve", error)).ok()?;
-            self.stamps_from(&unknown, &found, None)?;
+            let learned = self.ask(remote, &unknown).await;
+            learned.inspect_err(|error| self.trouble("resolve", error)).ok()?;
         }
         let stamps = tags.iter().map(|(tag, epochs)| {
             let stamp = TagStamp { cell: self.tags.find(tag)?, epochs: *epochs };

@@ -57,10 +57,9 @@ impl Inner {
         };
         self.see_through(task).await.unwrap_or_else(|| {
             // Its runtime is ending, or the second tier panicked.
-            self.owe(unpaid.clone());
-            self.apply_again(&unpaid, Reach::ThisNode);
-            self.drain_soon();
-            Reach::ThisNode
+            let reach = self.owe(unpaid.clone());
+            self.apply_again(&unpaid, reach);
+            reach
         })
     }
 
@@ -90,9 +89,7 @@ impl Inner {
                 Err(error) => self.not_paid(&error),
             }
         }
-        self.owe(debt);
-        self.drain_soon();
-        Reach::ThisNode
+        self.owe(debt)
     }
 
     async fn pay(&self, remote: &dyn Remote, debt: &Debt) -> Result<(), RemoteError> {
@@ -110,9 +107,7 @@ impl Inner {
     ) -> Result<(), RemoteError> {
         let known = self.tags.highest();
         let epoch = remote.invalidate(tag.clone(), strength, known, self.id).await?;
-        if !Epochs::all(epoch).are_plausible() {
-            return Err(RemoteError::Protocol("an epoch that is years ahead".into()));
-        }
+        Epochs::all(epoch).check()?;
         self.tags.invalidated(tag, epoch, strength);
         Ok(())
     }
@@ -159,10 +154,12 @@ impl Inner {
         }
     }
 
-    /// Remembers an invalidation that the second tier hasn't got.
-    pub(crate) fn owe(&self, debt: Debt) {
+    /// Remembers an invalidation that the second tier hasn't got, and sees to it that it gets it.
+    fn owe(self: &Arc<Self>, debt: Debt) -> Reach {
         self.counters.deferred_invalidations.add();
         self.backlog.push(debt);
+        self.drain_soon();
+        Reach::ThisNode
     }
 
     /// Pays all debts, the oldest first.
