@@ -1,20 +1,13 @@
-//! The layer and its settings.
+//! The layer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::HeaderName;
 use tower_keep_store::Store;
 use tower_layer::Layer;
 
-use crate::budget::Budget;
-use crate::cache_status::CacheName;
-use crate::core::{Core, Settings};
-use crate::error::ConfigError;
-use crate::marks::Marks;
-use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
+use crate::builder::CacheLayerBuilder;
+use crate::core::Core;
 use crate::service::Cache;
-use crate::stored::StoredCodec;
 
 /// Puts an HTTP cache (RFC 9111) in front of a service.
 ///
@@ -38,6 +31,10 @@ pub struct CacheLayer {
 }
 
 impl CacheLayer {
+    pub(crate) fn new(core: Core) -> Self {
+        Self { core: Arc::new(core) }
+    }
+
     /// Settings for a layer over `store`.
     pub fn builder(store: Store) -> CacheLayerBuilder {
         CacheLayerBuilder::new(store)
@@ -49,247 +46,5 @@ impl<S> Layer<S> for CacheLayer {
 
     fn layer(&self, inner: S) -> Cache<S> {
         Cache::new(inner, Arc::clone(&self.core))
-    }
-}
-
-/// Settings of a [`CacheLayer`].
-///
-/// | setting | default |
-/// | --- | --- |
-/// | [`name`](Self::name) | `tower-keep` |
-/// | [`space`](Self::space) | `http` |
-/// | [`kind`](Self::kind) | shared |
-/// | [`set_cookie`](Self::set_cookie) | refuse |
-/// | [`heuristic`](Self::heuristic) | off |
-/// | [`default_ttl`](Self::default_ttl), [`max_ttl`](Self::max_ttl) | none |
-/// | [`stale_while_revalidate`](Self::stale_while_revalidate), [`stale_if_error`](Self::stale_if_error) | 0 |
-/// | [`max_body`](Self::max_body) | 4 MiB |
-/// | [`max_in_flight`](Self::max_in_flight) | 64 MiB |
-/// | [`max_fill`](Self::max_fill) | 60 s |
-/// | [`max_wait`](Self::max_wait) | 10 s |
-/// | [`max_lag`](Self::max_lag) | 10 s |
-/// | [`hit_for_miss`](Self::hit_for_miss) | 60 s |
-/// | [`keep_for_validation`](Self::keep_for_validation) | 1 h |
-/// | [`finish_abandoned`](Self::finish_abandoned) | true |
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct CacheLayerBuilder {
-    store: Store,
-    name: String,
-    space: String,
-    policy: PolicyOptions,
-    max_body: usize,
-    max_in_flight: usize,
-    max_fill: Duration,
-    max_wait: Duration,
-    max_lag: Duration,
-    hit_for_miss: Duration,
-    keep_for_validation: Duration,
-    finish_abandoned: bool,
-}
-
-impl CacheLayerBuilder {
-    fn new(store: Store) -> Self {
-        Self {
-            store,
-            name: "tower-keep".to_owned(),
-            space: "http".to_owned(),
-            policy: PolicyOptions::default(),
-            max_body: 4 << 20,
-            max_in_flight: 64 << 20,
-            max_fill: Duration::from_secs(60),
-            max_wait: Duration::from_secs(10),
-            max_lag: Duration::from_secs(10),
-            hit_for_miss: Duration::from_secs(60),
-            keep_for_validation: Duration::from_secs(3600),
-            finish_abandoned: true,
-        }
-    }
-
-    /// What the cache calls itself in `Cache-Status` (RFC 9211 §2).
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// The name under which the entries lie in the store. Layers in front of different services
-    /// need different ones, unless the services' hosts differ.
-    pub fn space(mut self, space: impl Into<String>) -> Self {
-        self.space = space.into();
-        self
-    }
-
-    /// For whom responses are kept.
-    pub fn kind(mut self, kind: CacheKind) -> Self {
-        self.policy.kind = kind;
-        self
-    }
-
-    /// The fields of responses that speak to this cache rather than `Cache-Control` does, as
-    /// structured fields (RFC 9213). The first that is there and can be read counts alone:
-    /// `Cache-Control` and `Expires` are for others then. Default: none. For a cache at the edge, add
-    /// `CDN-Cache-Control`.
-    ///
-    /// ```
-    /// use http::HeaderName;
-    /// use tower_keep_cache::CacheLayer;
-    /// use tower_keep_store::{L1, Store};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
-    /// let names = ["keep-cache-control", "cdn-cache-control"].map(HeaderName::from_static);
-    /// let cache = CacheLayer::builder(keep).targets(names).build()?;
-    /// # let _ = cache;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn targets(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.policy.targets = names.into_iter().collect();
-        self
-    }
-
-    /// What to do with responses that set cookies.
-    pub fn set_cookie(mut self, set_cookie: SetCookie) -> Self {
-        self.policy.set_cookie = set_cookie;
-        self
-    }
-
-    /// How long a response is fresh that doesn't say (RFC 9111 §4.2.2).
-    pub fn heuristic(mut self, heuristic: Heuristic) -> Self {
-        self.policy.heuristic = heuristic;
-        self
-    }
-
-    /// How long a response is fresh when neither it nor the heuristic says.
-    pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.policy.default_ttl = Some(ttl);
-        self
-    }
-
-    /// The longest that any response is fresh, whatever it says.
-    pub fn max_ttl(mut self, ttl: Duration) -> Self {
-        self.policy.max_ttl = Some(ttl);
-        self
-    }
-
-    /// The `stale-while-revalidate` (RFC 5861 §3) of responses that neither say nor forbid it.
-    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
-        self.policy.stale_while_revalidate = window;
-        self
-    }
-
-    /// The `stale-if-error` (RFC 5861 §4) of responses that neither say nor forbid it.
-    pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.policy.stale_if_error = window;
-        self
-    }
-
-    /// The largest body that is stored, in bytes. A larger one passes through as it arrives.
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.max_body = bytes;
-        self
-    }
-
-    /// How many bytes of bodies that are arriving may be held at once: those to be stored, and what
-    /// their readers have yet to read. A chunk counts as 64 bytes at least. A body that would need
-    /// more is not stored, and its readers get it one chunk after the other.
-    ///
-    /// What is stored is the store's, and doesn't count; nor does a body that passes through
-    /// untouched.
-    pub fn max_in_flight(mut self, bytes: usize) -> Self {
-        self.max_in_flight = bytes;
-        self
-    }
-
-    /// The longest that a response may take, from when the inner service was asked, and still be
-    /// stored. When the client has left and nobody else waits, the inner service's future is dropped
-    /// after this time.
-    pub fn max_fill(mut self, longest: Duration) -> Self {
-        self.max_fill = longest;
-        self
-    }
-
-    /// The longest that a request waits for the head of another's response. Then one of those who
-    /// waited asks for its own, for which the others wait once more for as long; after that, each of
-    /// them asks for itself.
-    pub fn max_wait(mut self, longest: Duration) -> Self {
-        self.max_wait = longest;
-        self
-    }
-
-    /// How long a client that has stopped reading may keep those waiting who share the same response
-    /// with it, if that is too large to be stored. Then its body ends with an error.
-    pub fn max_lag(mut self, longest: Duration) -> Self {
-        self.max_lag = longest;
-        self
-    }
-
-    /// How long to remember that the responses of a resource can't be stored, so that requests for it
-    /// don't wait for each other (*hit-for-miss*). It is forgotten as soon as one could be. Zero
-    /// remembers nothing.
-    pub fn hit_for_miss(mut self, window: Duration) -> Self {
-        self.hit_for_miss = window;
-        self
-    }
-
-    /// How long a response that has a validator is kept past its last use, to be validated instead
-    /// of fetched.
-    pub fn keep_for_validation(mut self, window: Duration) -> Self {
-        self.keep_for_validation = window;
-        self
-    }
-
-    /// Whether a response that nobody waits for or reads any more is fetched to its end, to be stored,
-    /// for [`max_fill`](Self::max_fill) at most. If not, the inner service's future is dropped at
-    /// once, as it would be without this layer.
-    pub fn finish_abandoned(mut self, finish: bool) -> Self {
-        self.finish_abandoned = finish;
-        self
-    }
-
-    /// The layer.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`], with what to change, if a setting can't work.
-    pub fn build(self) -> Result<CacheLayer, ConfigError> {
-        let name = CacheName::new(&self.name)?;
-        if self.space.is_empty() {
-            return Err(ConfigError::new(
-                "the space has no name; leave `space` out, or give it one",
-            ));
-        }
-        if self.max_body == 0 {
-            return Err(ConfigError::new("max_body is 0: nothing could be stored"));
-        }
-        if self.max_in_flight < self.max_body {
-            let text =
-                "max_in_flight is smaller than max_body: no body of that size could be stored";
-            return Err(ConfigError::new(text));
-        }
-        if self.max_lag.is_zero() {
-            return Err(ConfigError::new(
-                "max_lag is 0: no client reads without any pause; give it some milliseconds at least",
-            ));
-        }
-        let space = self.store.space(&self.space, StoredCodec);
-        let settings = Settings {
-            name,
-            policy: self.policy,
-            max_body: self.max_body,
-            max_fill: self.max_fill,
-            max_wait: self.max_wait,
-            max_lag: self.max_lag,
-            keep_for_validation: self.keep_for_validation,
-            finish_abandoned: self.finish_abandoned,
-        };
-        let core = Core {
-            flights: space.flights(),
-            space,
-            budget: Budget::new(self.max_in_flight),
-            marks: Marks::new(self.hit_for_miss),
-            settings,
-        };
-        Ok(CacheLayer { core: Arc::new(core) })
     }
 }

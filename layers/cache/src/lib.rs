@@ -86,6 +86,7 @@
 mod age;
 mod body;
 mod budget;
+mod builder;
 mod cache_control;
 mod cache_status;
 mod commit;
@@ -116,10 +117,11 @@ mod tags;
 mod vary;
 
 pub use body::CacheBody;
+pub use builder::CacheLayerBuilder;
 pub use cache_control::CacheControl;
 pub use error::ConfigError;
 pub use future::CacheFuture;
-pub use layer::{CacheLayer, CacheLayerBuilder};
+pub use layer::CacheLayer;
 pub use policy::{CacheKind, Heuristic, SetCookie};
 pub use service::Cache;
 pub use tags::CacheTags;
