@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
@@ -21,7 +21,10 @@ pub(crate) type Fence = Arc<AtomicBool>;
 /// The tickets of all running fills, by the hash of their keys. Two keys that share a hash merely
 /// overtake each other's fills.
 #[derive(Debug, Default)]
-pub(crate) struct Fences(Mutex<ByHash>);
+pub(crate) struct Fences {
+    tickets: Mutex<ByHash>,
+    begun: AtomicU64,
+}
 
 type ByHash = HashMap<u64, SmallVec<[Fence; 1]>, Prehashed>;
 
@@ -33,7 +36,12 @@ fn mark(map: &ByHash, key: KeyRef<'_>) {
 
 impl Fences {
     fn lock(&self) -> MutexGuard<'_, ByHash> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for something that begins now, higher than those of all that began before.
+    pub(crate) fn next_order(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A ticket for a fill that begins now: `as_of` by the epoch clocks, `began` by the wall's.
@@ -58,7 +66,8 @@ impl Fences {
         for hash in &hashes {
             map.entry(*hash).or_default().push(Arc::clone(&fence));
         }
-        Ticket { fences: Arc::clone(self), fence, hashes, as_of, began }
+        let order = self.next_order();
+        Ticket { fences: Arc::clone(self), fence, hashes, as_of, began, order }
     }
 
     /// As [`overtake`](Self::overtake), and a ticket for the one who does so.
@@ -114,6 +123,7 @@ pub struct Ticket {
     hashes: SmallVec<[u64; 2]>,
     as_of: Moment,
     began: Timestamp,
+    order: u64,
 }
 
 impl Ticket {
@@ -124,6 +134,11 @@ impl Ticket {
 
     pub(crate) fn began(&self) -> Timestamp {
         self.began
+    }
+
+    /// Where it comes in the order in which fills began, whatever the clocks say.
+    pub(crate) fn order(&self) -> u64 {
+        self.order
     }
 
     pub(crate) fn fence(&self) -> Fence {

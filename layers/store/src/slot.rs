@@ -19,6 +19,8 @@ pub(crate) struct Slot {
     pub(crate) lifetime: Lifetime,
     pub(crate) stamps: Stamps,
     pub(crate) weight: u32,
+    /// When that began by which it was fetched, in the order of this process.
+    pub(crate) order: u64,
     softened: AtomicBool,
     value: Arc<dyn Any + Send + Sync>,
 }
@@ -30,6 +32,7 @@ impl Slot {
         lifetime: Lifetime,
         softened: bool,
         stamps: Stamps,
+        order: u64,
         bytes: usize,
     ) -> Self {
         let weight = bytes
@@ -38,6 +41,7 @@ impl Slot {
             lifetime,
             stamps,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            order,
             softened: AtomicBool::new(softened),
             value,
         }
@@ -107,6 +111,13 @@ impl<V> Hit<V> {
     /// The tags that it was stored with.
     pub fn tags(&self) -> impl Iterator<Item = &Tag> {
         self.slot.stamps.iter().map(|stamp| stamp.cell.tag()).filter(|tag| !tag.is_own())
+    }
+
+    /// The same entry as found at `now`: an invalidation may have come since the lookup. `None` if it
+    /// is gone.
+    pub fn again(&self, now: Timestamp) -> Option<Self> {
+        let state = self.slot.state(now);
+        (state != State::Gone).then(|| Self { state, ..self.clone() })
     }
 
     /// What it is good for at `now`: an invalidation may have come since the lookup.

@@ -182,15 +182,18 @@ impl<V: Send + Sync + 'static> Space<V> {
             }
         };
         let bytes = bytes.saturating_add(weight);
-        let slot = Arc::new(Slot::new(value, meta.lifetime, meta.softened, stamps, bytes));
+        let order = ticket.order();
+        let slot = Slot::new(value, meta.lifetime, meta.softened, stamps, order, bytes);
+        let slot = Arc::new(slot);
         let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
         // A removal since the fill began means that what was read may be what was removed.
-        ticket.redeem(|| inner.keep(key, slot))?;
+        ticket.redeem(|| inner.keep_newest(key, slot))?;
         Some(hit)
     }
 
     /// Stores what a fill got, with `lifetime` and `tags`, and returns its entry; unless an
-    /// invalidation of its tags or a removal of its keys has come since the fill began. `seen` is
+    /// invalidation of its tags or a removal of its keys has come since the fill began, or what a
+    /// later fill got is there. `seen` is
     /// what [`fetch`](Self::fetch) said of this key; without it, only the first tier is written.
     ///
     /// When this returns, the first tier has it. The second tier is written before it returns, too,
@@ -210,9 +213,10 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.overtaken.add();
             return None;
         }
-        let entry = self.entry(key, value, lifetime, stamped);
+        let entry = self.entry(key, value, lifetime, stamped, ticket.order());
         let slot = Arc::clone(&entry.slot);
-        if ticket.redeem(|| inner.keep(key, Arc::clone(&slot))).is_none() {
+        // A fill that began later, and was quicker, has what is newer.
+        if ticket.redeem(|| inner.keep_newest(key, Arc::clone(&slot))) != Some(true) {
             inner.counters.overtaken.add();
             return None;
         }
@@ -259,7 +263,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         let inner = self.inner();
         // As of no moment: an invalidation that comes while this is on its way counts as before it,
         // or, once the tags have been asked, as after it.
-        let entry = self.entry(key, value, lifetime, self.stamped(tags).await);
+        let stamped = self.stamped(tags).await;
+        let entry = self.entry(key, value, lifetime, stamped, inner.fences.next_order());
         let slot = Arc::clone(&entry.slot);
         let (now, began) = (inner.tags.now(), inner.clock.now());
         let ticket = inner.fences.take_over(key, now, began, || inner.keep(key, Arc::clone(&slot)));
@@ -319,6 +324,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         value: Arc<V>,
         lifetime: Lifetime,
         Stamped { stamps, resolved }: Stamped,
+        order: u64,
     ) -> Entry {
         let inner = self.inner();
         let codec = &self.0.codec;
@@ -338,7 +344,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
         });
         let bytes = bytes.saturating_add(key.as_bytes().len());
-        let slot = Slot::new(value, lifetime, false, stamps, bytes);
+        let slot = Slot::new(value, lifetime, false, stamps, order, bytes);
         Entry { slot: Arc::new(slot), frame, lifetime }
     }
 

@@ -21,7 +21,7 @@ use crate::stats::Counters;
 use crate::tag::{Strength, Tag};
 use crate::tag_table::{Stamps, TagStamp, TagTable};
 use crate::time::Clock;
-use crate::ttl::{Lifetime, Ttl};
+use crate::ttl::{Lifetime, State, Ttl};
 
 /// The flights of each space and type of outcome, so that all handles of one name share them.
 pub(super) type FlightsByName = Mutex<HashMap<(String, TypeId), Weak<dyn Any + Send + Sync>>>;
@@ -96,6 +96,19 @@ impl Inner {
         if !kept {
             self.counters.too_large.add();
         }
+    }
+
+    /// As [`keep`](Self::keep), unless what is there was fetched by what began later. Tells whether
+    /// it wasn't.
+    pub(crate) fn keep_newest(&self, key: KeyRef<'_>, slot: Arc<Slot>) -> bool {
+        let there = self.l1.as_ref().and_then(|l1| l1.get(key));
+        let is_older = there.is_some_and(|there| {
+            there.order > slot.order && there.state(self.clock.now()) != State::Gone
+        });
+        if !is_older {
+            self.keep(key, slot);
+        }
+        !is_older
     }
 
     /// Takes `key` out of the first tier, or makes it stale there, and overtakes its fills.
