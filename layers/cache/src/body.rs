@@ -9,7 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_keep_store::BoxError;
 
+use crate::capture::Capture;
 use crate::shared::Reader;
+use crate::splice::Spliced;
 
 pin_project! {
     /// A response body: stored, shared with others while it arrives, or the inner service's own.
@@ -29,6 +31,8 @@ pin_project! {
         Stored { data: Option<Bytes>, trailers: Option<HeaderMap> },
         Shared { reader: Reader },
         Inner { #[pin] body: B },
+        Spliced { #[pin] body: Spliced<B> },
+        Captured { #[pin] body: B, capture: Option<Capture> },
     }
 }
 
@@ -51,6 +55,16 @@ impl<B> CacheBody<B> {
     /// The inner service's body, as it is.
     pub(crate) fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
+    }
+
+    /// The inner service's body, and what was missing of it.
+    pub(crate) fn spliced(body: Spliced<B>) -> Self {
+        Self { kind: Kind::Spliced { body } }
+    }
+
+    /// The inner service's body as it is, of which a copy is kept.
+    pub(crate) fn captured(body: B, capture: Capture) -> Self {
+        Self { kind: Kind::Captured { body, capture: Some(capture) } }
     }
 }
 
@@ -79,14 +93,30 @@ where
                 Poll::Ready(frame.map(Ok))
             }
             KindProj::Shared { reader } => reader.poll_frame(cx),
-            KindProj::Inner { body } => Poll::Ready(match ready!(body.poll_frame(cx)) {
-                // `copy_to_bytes` hands a `Bytes` on as it is.
-                Some(Ok(frame)) => {
-                    Some(Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
+            KindProj::Inner { body } => poll_bytes(body, cx),
+            KindProj::Spliced { body } => body.poll_frame(cx),
+            KindProj::Captured { body, capture } => {
+                let frame = ready!(poll_bytes(body, cx));
+                let goes_on = match (&frame, capture.as_mut()) {
+                    (Some(Ok(frame)), Some(capture)) => match frame.data_ref() {
+                        Some(data) => capture.push(data),
+                        // Parts with trailers are not kept.
+                        None => false,
+                    },
+                    (None, Some(_)) => {
+                        if let Some(capture) = capture.take() {
+                            capture.finish();
+                        }
+                        true
+                    }
+                    (Some(Err(_)), _) => false,
+                    (_, None) => true,
+                };
+                if !goes_on {
+                    *capture = None;
                 }
-                Some(Err(error)) => Some(Err(error.into())),
-                None => None,
-            }),
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -94,7 +124,10 @@ where
         match &self.kind {
             Kind::Stored { data, trailers } => data.is_none() && trailers.is_none(),
             Kind::Shared { reader } => reader.is_end_stream(),
+            // One that is captured must be polled to its end, or the copy would never be complete.
+            Kind::Captured { body, capture } => capture.is_none() && body.is_end_stream(),
             Kind::Inner { body } => body.is_end_stream(),
+            Kind::Spliced { body } => body.is_end_stream(),
         }
     }
 
@@ -111,7 +144,27 @@ where
                 hint
             }
             Kind::Shared { reader } => reader.size_hint(),
-            Kind::Inner { body } => body.size_hint(),
+            Kind::Inner { body } | Kind::Captured { body, .. } => body.size_hint(),
+            Kind::Spliced { body } => body.size_hint(),
         }
     }
+}
+
+/// The next frame of a body, its data as `Bytes`.
+pub(crate) fn poll_bytes<B>(
+    body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    Poll::Ready(match ready!(body.poll_frame(cx)) {
+        // `copy_to_bytes` hands a `Bytes` on as it is.
+        Some(Ok(frame)) => {
+            Some(Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
+        }
+        Some(Err(error)) => Some(Err(error.into())),
+        None => None,
+    })
 }

@@ -152,12 +152,16 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// How many bytes of bodies that are arriving may be held at once: those to be stored, and what
-    /// their readers have yet to read. A chunk counts as 64 bytes at least. A body that would need
-    /// more is not stored, and its readers get it one chunk after the other.
+    /// How many bytes of bodies that are arriving may be held at once to be stored; a chunk counts as
+    /// 64 bytes at least. A body that would need more is not stored, and its readers get it one chunk
+    /// after the other. As many bytes again may be held of bodies that turn out too large or too slow
+    /// to be stored, until their readers have read them; when that is too little, readers who have
+    /// stopped for [`max_lag`](Self::max_lag) lose their connection.
     ///
-    /// What is stored is the store's, and doesn't count; nor does a body that passes through
-    /// untouched.
+    /// What is stored is the store's, and doesn't count, nor does a body that passes through
+    /// untouched. But a response that is being sent holds its body until it is sent, also when the
+    /// store has dropped it: at worst that is [`max_body`](Self::max_body) for each request in progress,
+    /// whose number is for the server to bound.
     pub fn max_in_flight(mut self, bytes: usize) -> Self {
         self.max_in_flight = bytes;
         self
@@ -173,14 +177,16 @@ impl CacheLayerBuilder {
 
     /// The longest that a request waits for the head of another's response. Then one of those who
     /// waited asks for its own, for which the others wait once more for as long; after that, each of
-    /// them asks for itself.
+    /// them asks for itself. It is also how long the inner service may take, or not be ready, before
+    /// something stale stands in for it where `stale-if-error` permits (RFC 5861 §4).
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = longest;
         self
     }
 
-    /// How long a client that has stopped reading may keep those waiting who share the same response
-    /// with it, if that is too large to be stored. Then its body ends with an error.
+    /// How long a client may be behind those who share a response with it, and wait for it because
+    /// that is too large to be stored; or read nothing at all, when memory for such responses is
+    /// short. Then its body ends with an error.
     pub fn max_lag(mut self, longest: Duration) -> Self {
         self.max_lag = longest;
         self

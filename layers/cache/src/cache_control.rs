@@ -59,8 +59,7 @@ pub(crate) enum Scope {
     /// The directive is absent.
     #[default]
     Absent,
-    /// Its qualified form: these fields only. So far it is treated like the whole response, as
-    /// RFC 9111 §5.2.2.4 and §5.2.2.7 say that many caches do.
+    /// Its qualified form: these fields only.
     Fields(Vec<HeaderName>),
     /// The whole response.
     Whole,

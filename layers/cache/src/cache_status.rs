@@ -55,6 +55,8 @@ pub(crate) enum Fwd {
     Request,
     /// What is stored is stale.
     Stale,
+    /// What is stored is a part of what is asked for.
+    Partial,
 }
 
 impl Fwd {
@@ -66,6 +68,7 @@ impl Fwd {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

@@ -39,6 +39,17 @@ impl Validators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
+    /// Those that count for what comes from the origin just now: unless it says when it was modified,
+    /// that isn't known (RFC 9110 §13.1.3).
+    pub(crate) fn of_origin(self) -> Self {
+        Self { date: None, ..self }
+    }
+
+    /// The entity tag, if it is one that no other version has, not even in a byte.
+    pub(crate) fn strong_etag(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref().filter(|etag| !is_weak(etag))
+    }
+
     /// Makes a request conditional on them (RFC 9111 §4.3.1).
     pub(crate) fn apply(&self, request: &mut HeaderMap) {
         if let Some(etag) = &self.etag {
@@ -53,8 +64,7 @@ impl Validators {
     /// §13.1.5): an entity tag that isn't weak, or a date that can't be that of two versions.
     pub(crate) fn match_strongly(&self, validator: &HeaderValue) -> bool {
         if is_entity_tag(validator.as_bytes()) {
-            let is_weak = validator.as_bytes().starts_with(b"W/");
-            return !is_weak && self.etag.as_ref() == Some(validator);
+            return !is_weak(validator) && self.etag.as_ref() == Some(validator);
         }
         match (http_date(validator), &self.last_modified, self.date) {
             // RFC 9110 §8.8.2.2: strong if it was a second old or more.
@@ -66,13 +76,37 @@ impl Validators {
     }
 }
 
-/// Whether a 304 is about the response that has these validators. With another entity tag it isn't,
-/// and must not update it (RFC 9111 §4.3.4).
+fn is_weak(etag: &HeaderValue) -> bool {
+    etag.as_bytes().starts_with(b"W/")
+}
+
+/// Whether a 304 is about the response that has these validators (RFC 9111 §4.3.4): a strong entity
+/// tag in it must be the same, and else what both have. If it isn't, it must not update it.
 pub(crate) fn selects(validation: &HeaderMap, stored: &Validators) -> bool {
-    match (validation.get(ETAG), &stored.etag) {
-        (Some(etag), Some(stored)) => opaque(etag.as_bytes()) == opaque(stored.as_bytes()),
+    let received = Validators::from_headers(validation);
+    match (&received.etag, &stored.etag) {
+        (Some(etag), Some(stored)) => return opaque(etag.as_bytes()) == opaque(stored.as_bytes()),
+        (Some(etag), None) if !is_weak(etag) => return false,
+        _ => {}
+    }
+    match (&received.last_modified, &stored.last_modified) {
+        (Some((_, received)), Some((_, stored))) => received == stored,
         _ => true,
     }
+}
+
+/// Whether what a response to HEAD says is true of the stored response to GET (RFC 9111 §4.3.5): each
+/// validator that it has, and the length, are the same.
+pub(crate) fn describes(head: &HeaderMap, stored: &Validators, len: usize) -> bool {
+    let received = Validators::from_headers(head);
+    let same_etag = received.etag.is_none() || received.etag == stored.etag;
+    let same_date = received.last_modified.as_ref().is_none_or(|(_, received)| {
+        stored.last_modified.as_ref().is_some_and(|(_, stored)| received == stored)
+    });
+    let same_length = head
+        .get(CONTENT_LENGTH)
+        .is_none_or(|length| length.to_str().is_ok_and(|text| text.parse() == Ok(len)));
+    same_etag && same_date && same_length
 }
 
 /// Whether a GET or HEAD request is answered with 304, given what is stored (RFC 9110 §13.2.2).
@@ -84,7 +118,10 @@ pub(crate) fn not_modified(request: &HeaderMap, stored: &Validators) -> bool {
             .iter()
             .any(|line| matches_any(line.as_bytes(), stored.etag.as_ref()));
     }
-    let Some(since) = request.get(IF_MODIFIED_SINCE).and_then(http_date) else { return false };
+    // RFC 9110 §13.1.3: of several dates, none.
+    let mut lines = request.get_all(IF_MODIFIED_SINCE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    let Some(since) = http_date(line) else { return false };
     // RFC 9111 §4.3.2: without Last-Modified, Date.
     let modified = stored.last_modified.as_ref().map(|(_, modified)| *modified).or(stored.date);
     modified.is_some_and(|modified| modified <= since)

@@ -3,7 +3,7 @@
 //! Everything here reads bytes, not text: a field may hold bytes that are not UTF-8. Every function
 //! looks at each byte a fixed number of times, and none can fail in another way than by `None`.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
@@ -100,8 +100,39 @@ pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u32> {
 
 /// An HTTP date (RFC 9110 §5.6.7), in seconds since the Unix epoch.
 pub(crate) fn http_date(value: &HeaderValue) -> Option<u64> {
-    let date = httpdate::parse_http_date(value.to_str().ok()?).ok()?;
+    let text = value.to_str().ok()?;
+    let date = httpdate::parse_http_date(text).ok().or_else(|| lenient_date(text))?;
     Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// As RFC 9111 §4.2 advises caches to, without minding the case; nor the day of the week, which tells
+/// nothing that the date doesn't.
+fn lenient_date(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] =
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    /// The longest form, and a bit.
+    const MAX_LEN: usize = 40;
+    if text.len() > MAX_LEN {
+        return None;
+    }
+    let (day, rest) = text.split_at_checked(text.find([',', ' '])?)?;
+    // In the obsolete form of RFC 850 it is written out.
+    let written = |name: &'static str| if day.len() > 3 { name } else { &name[..3] };
+    let is_day = DAYS.iter().any(|name| written(name).eq_ignore_ascii_case(day));
+    let rest = in_usual_case(rest);
+    let mut dates = DAYS.iter().map(|name| format!("{}{rest}", written(name)));
+    is_day.then(|| dates.find_map(|date| httpdate::parse_http_date(&date).ok())).flatten()
+}
+
+/// Names of months with a capital, and `GMT` in capitals.
+fn in_usual_case(date: &str) -> String {
+    let mut usual = date.to_ascii_lowercase().replace("gmt", "GMT");
+    for month in
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    {
+        usual = usual.replace(&month.to_ascii_lowercase(), month);
+    }
+    usual
 }
 
 /// Runs `read` on `number` in decimal digits, without an allocation.
@@ -150,6 +181,31 @@ mod tests {
         assert_eq!(delta_seconds(b"99999999999999999999999"), Some(MAX_DELTA_SECONDS));
         for wrong in ["", "-1", "+1", "1.0", " 1", "1s", "\u{663}"] {
             assert_eq!(delta_seconds(wrong.as_bytes()), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_read_in_all_forms_and_any_case() {
+        let read = |text: &'static str| http_date(&HeaderValue::from_static(text));
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "SUN, 06 nov 1994 08:49:37 gmt",
+            "sunday, 06-NOV-94 08:49:37 GMT",
+            "sun nov  6 08:49:37 1994",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(read(date), Some(784_111_777), "{date}");
+        }
+        for wrong in [
+            "0",
+            "",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Xyz, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
         }
     }
 

@@ -9,35 +9,39 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, PRAGMA};
-use http::{Request, Response};
+use http::header::{CACHE_CONTROL, IF_RANGE, PRAGMA, RANGE};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Hit, Lead, State};
+use tower_keep_store::{BoxError, Count, Hit, Lead};
 use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::conditional::strip_conditionals;
-use crate::judge::{judge, why_forwarded};
-use crate::landing::Landing;
+use crate::judge::judge;
+use crate::landing::{Failure, Landing};
+use crate::look::Look;
 use crate::miss::Miss;
 use crate::nested;
+use crate::part::range_value;
 use crate::plan::Times;
 use crate::policy::Reuse;
 use crate::pump::Bounds;
 use crate::respond::{self, Asked};
 use crate::settle::Settle;
-use crate::stored::Stored;
+use crate::stored::{Stored, StoredResponse};
 
 /// What the leader gets; `M` is the [`Miss`] that it was.
 #[allow(clippy::large_enum_variant, reason = "the request in `M` makes the other one as large")]
 pub(crate) enum Answer<M, ResBody, E> {
     Done(Result<Response<CacheBody<ResBody>>, E>),
-    /// The resource has variants: it is to look again.
+    /// The resource has variants: it is to look for its own.
     Varies(M, Hit<Stored>),
+    /// What it had found has changed meanwhile: it is to look again.
+    Changed(M),
 }
 
 /// Where the leader waits for its answer.
@@ -62,11 +66,17 @@ where
 {
     pub(crate) async fn run(mut self) {
         let core = Arc::clone(&self.miss.core);
-        let key = core.space.key(self.miss.place.key());
-        // It was found before the ticket began: what was invalidated in between must not come back
-        // by being validated.
-        self.miss.stale =
-            self.miss.stale.take().filter(|hit| hit.state_at(core.now()) != State::Gone);
+        // From here on the ticket tells of removals. What was removed before, since this request looked,
+        // must not come back by being validated, nor by the rule by which its variants are found.
+        if self.miss.look.is_outdated() {
+            self.lead.close();
+            self.lead.land(Landing::Changed);
+            let _ = self.answer.send(Answer::Changed(self.miss));
+            return;
+        }
+        let found = self.miss.look.found.take();
+        self.miss.look.found = found.and_then(|hit| hit.again(core.now()));
+        let key = core.space.key(self.miss.look.place.key());
         // Another flight may have landed between this one's look and its start.
         if let Some(hit) =
             core.space.peek(key, core.now()).filter(|hit| self.reuse(hit) == Reuse::Fresh)
@@ -89,15 +99,17 @@ where
                 }
                 Reuse::MustValidate => {}
             }
-            self.miss.fwd = why_forwarded(&hit, core.now_ms());
-            self.miss.stale = Some(hit);
+            self.miss.look.put(&core, hit);
         }
 
         let Self { miss, asked, lead, mut answer, background, failures } = self;
-        let Miss { service, mut request, directives, place, stale, fwd, .. } = miss;
+        let Miss { service, mut request, directives, look, .. } = miss;
+        let Look { place, found: stale, fwd, .. } = look;
         // The response is for all who wait, so the conditions of one must not shape it.
         strip_conditionals(request.headers_mut());
-        if let Some(stored) = stale.as_deref().and_then(Stored::response) {
+        let stored = stale.as_deref().and_then(Stored::response);
+        let rest = stored.and_then(|stored| ask_for_the_rest(request.headers_mut(), stored));
+        if let Some(stored) = stored.filter(|stored| stored.part.is_none()) {
             stored.validators.apply(request.headers_mut());
         }
         if background {
@@ -113,22 +125,36 @@ where
             max_lag: core.settings.max_lag,
         };
         let request_ms = core.now_ms();
+        let status = CacheStatus::forwarded(fwd);
+        let stands_in = || respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         let result = {
             let mut call = pin!(service.oneshot(request));
-            tokio::select! {
-                biased;
-                result = call.as_mut() => result,
-                () = unwanted(&mut answer, &lead, &bounds) => return,
+            let mut hangs = pin!(sleep_until(far(core.settings.max_wait)));
+            let mut patient = stale.is_some();
+            loop {
+                tokio::select! {
+                    biased;
+                    result = call.as_mut() => break result,
+                    () = unwanted(&mut answer, &lead, &bounds) => return,
+                    () = hangs.as_mut(), if patient => {
+                        patient = false;
+                        if let Some(reply) = stands_in() {
+                            lead.land(Landing::Failed(Failure::hanging(stale.clone())));
+                            let (nobody, _) = oneshot::channel();
+                            let _ = mem::replace(&mut answer, nobody).send(Answer::Done(Ok(reply)));
+                        }
+                    }
+                }
             }
         };
         let times = Times { request_ms, response_ms: core.now_ms() };
-        let status = CacheStatus::forwarded(fwd);
         let settle = Settle {
             core,
             asked,
             directives,
             place,
             stale,
+            rest,
             lead,
             answer,
             seen,
@@ -141,7 +167,7 @@ where
     }
 
     fn reuse(&self, hit: &Hit<Stored>) -> Reuse {
-        judge(hit, &self.miss.directives, self.miss.core.now_ms())
+        judge(hit, self.asked.wish(&self.miss.directives), self.miss.core.now_ms())
             .map_or(Reuse::MustValidate, |(_, reuse)| reuse)
     }
 
@@ -158,6 +184,16 @@ where
             let _ = mem::replace(&mut self.answer, nobody).send(Answer::Done(Ok(response)));
         }
     }
+}
+
+/// Where a part is stored of a version that can be told from others, asks for the rest of it only, or
+/// for the whole if it has changed (RFC 9110 §13.1.5). Returns what it asked for.
+fn ask_for_the_rest(request: &mut HeaderMap, stored: &StoredResponse) -> Option<(usize, usize)> {
+    let version = stored.validators.strong_etag()?;
+    let missing = stored.part?.missing(stored.body.len())?;
+    request.insert(RANGE, range_value(missing)?);
+    request.insert(IF_RANGE, version.clone());
+    Some(missing)
 }
 
 /// Waits until nobody wants the response: the client is gone, nobody follows, and the time is up

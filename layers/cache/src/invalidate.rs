@@ -71,6 +71,7 @@ fn same_origin(url: &str, base: &Uri, headers: &HeaderMap) -> Option<Uri> {
         }
         _ if url.starts_with("//") => return None,
         _ if url.starts_with('/') => url.to_owned(),
+        _ if url.starts_with('?') => format!("{}{url}", base.path()),
         _ if url.split('/').any(|segment| segment == "..") => return None,
         _ => {
             let (directory, _) = base.path().rsplit_once('/')?;
@@ -116,6 +117,7 @@ mod tests {
         let of = |url| named(url, "/a/b?c", Some("example.com"));
         assert_eq!(of("/x?y#z").as_deref(), Some("/x?y"));
         assert_eq!(of("x").as_deref(), Some("/a/x"));
+        assert_eq!(of("?x").as_deref(), Some("/a/b?x"));
         assert_eq!(of("http://EXAMPLE.com/x").as_deref(), Some("http://EXAMPLE.com/x"));
         for other in
             ["http://other.com/x", "//other.com/x", "../x", "http://example.com:81/x", "\u{7f}"]

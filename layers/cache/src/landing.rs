@@ -19,16 +19,16 @@ pub(crate) enum Landing {
     Arriving(Arc<Arriving>),
     /// The response was in the store.
     Stored(Hit<Stored>),
-    /// The origin has validated what was stored.
-    Renewed(Hit<Stored>),
+    /// The origin has validated what was stored, for the requests that the selector tells.
+    Renewed(Hit<Stored>, Arc<Selector>),
     /// The resource has variants: everybody has to look for their own.
     Varies(Hit<Stored>),
     /// The response is not stored: everybody has to ask for themselves.
     Alone(Refusal),
     /// The origin failed.
     Failed(Failure),
-    /// What was stored turned out not to be what the origin means: it must be asked anew.
-    Replaced,
+    /// What was there has changed meanwhile: everybody has to look again.
+    Changed,
 }
 
 /// Why a response is for its own request alone.
@@ -40,6 +40,8 @@ pub(crate) struct Refusal {
     pub(crate) personal: bool,
     /// The response takes the place of what is stored, though it isn't stored itself.
     pub(crate) supersedes: bool,
+    /// The origin wants to be asked again later, or by fewer.
+    pub(crate) transient: bool,
 }
 
 /// An origin that failed.
@@ -62,6 +64,12 @@ impl Failure {
         let followers = u32::try_from(followers).unwrap_or(u32::MAX).max(1);
         let going = f64::from(Self::GROWTH.saturating_pow(nth));
         Self { stale, share: (going / f64::from(followers)).min(1.0) }
+    }
+
+    /// An origin that hangs, while something may stand in for it. Those for whom that is no use need
+    /// not wait for each other.
+    pub(crate) fn hanging(stale: Option<Hit<Stored>>) -> Self {
+        Self { stale, share: 1.0 }
     }
 
     /// When a leader was lost, and how many wait isn't known.

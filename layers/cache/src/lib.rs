@@ -60,7 +60,9 @@
 //! `Upgrade` or a precondition passes through.
 //!
 //! Ranges in bytes are answered from what is stored: one part, several as `multipart/byteranges`,
-//! or 416 (RFC 9110 §14). What isn't stored is asked of the inner service as the client asked.
+//! or 416 (RFC 9110 §14). What isn't stored is asked of the inner service as the client asked, and a
+//! part that comes of it is kept. When the whole is asked for, only the rest is fetched, if the version
+//! can be told by a strong entity tag.
 //!
 //! The key is the host and the target, and the scheme where the request names it (HTTP/2 does,
 //! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
@@ -89,6 +91,7 @@ mod budget;
 mod builder;
 mod cache_control;
 mod cache_status;
+mod capture;
 mod commit;
 mod conditional;
 mod core;
@@ -101,17 +104,22 @@ mod judge;
 mod key;
 mod landing;
 mod layer;
+mod look;
 mod marks;
 mod miss;
 mod nested;
+mod part;
 mod plan;
 mod policy;
 mod pump;
 mod range;
+mod renewal;
 mod respond;
 mod service;
 mod settle;
 mod shared;
+mod solo;
+mod splice;
 mod stored;
 mod tags;
 mod vary;

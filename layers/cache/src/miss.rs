@@ -8,22 +8,21 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment, State};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment};
 use tower_service::Service;
 use tracing::Instrument as _;
 
 use crate::body::CacheBody;
-use crate::cache_status::{CacheStatus, Fwd};
+use crate::cache_status::CacheStatus;
 use crate::core::{Core, Place, variant_key};
 use crate::fill::{Answer, Answerer, Fill};
-use crate::judge::usable;
+use crate::judge::{Wish, usable};
 use crate::landing::{Failure, Landing};
+use crate::look::Look;
 use crate::marks::is_identified;
-use crate::nested;
-use crate::plan::Times;
-use crate::policy::{RequestDirectives, Reuse, is_failure, reuse};
+use crate::policy::{RequestDirectives, Reuse, reuse};
 use crate::respond::{self, Asked};
+use crate::solo::Solo;
 use crate::stored::Stored;
 
 /// How often a request may turn out to need another flight before it goes alone.
@@ -35,25 +34,13 @@ const MAX_WAITS: u32 = 2;
 /// Why a request goes alone that waited for another's response.
 const NOT_SHARED: &str = "not-shared";
 
-/// Why a request goes alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Solo {
-    /// Its resource is [marked](crate::marks).
-    Marked,
-    /// What this `detail` of `Cache-Status` says.
-    Because(&'static str),
-}
-
 /// A request on its way to an answer.
 pub(crate) struct Miss<S, ReqBody> {
     pub(crate) core: Arc<Core>,
     pub(crate) service: S,
     pub(crate) request: Request<ReqBody>,
     pub(crate) directives: RequestDirectives,
-    pub(crate) place: Place,
-    /// What is stored, but can't be used as it is.
-    pub(crate) stale: Option<Hit<Stored>>,
-    pub(crate) fwd: Fwd,
+    pub(crate) look: Look,
     /// When this request came: it must not see what was invalidated before.
     pub(crate) asked: Moment,
 }
@@ -64,10 +51,8 @@ enum Next<B> {
     Done(Response<CacheBody<B>>),
     /// The resource has variants; this is where to look.
     Look(Place, Option<Hit<Stored>>),
-    /// What came is of no use for this request.
+    /// What came is of no use for this request: look again.
     Again,
-    /// As before, and what is stored isn't either.
-    Anew,
     /// The leader failed.
     Failed,
     Alone(&'static str),
@@ -88,28 +73,18 @@ where
     /// Answers the request.
     pub(crate) async fn run(mut self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
         if self.directives.only_if_cached || self.directives.range {
-            let asked = Asked::of(&self.request);
-            let stored = in_second_tier(&self.core, &self.place, &asked, &self.directives).await;
-            if let Some(response) = stored {
-                return Ok(response);
-            }
-            if self.directives.only_if_cached {
-                // RFC 9111 §5.2.1.7
-                let status = CacheStatus::generated().detail("only-if-cached");
-                return Ok(respond::gateway_timeout(&self.core, &status));
-            }
             // A part is for whoever asked for it; and to fetch the whole for it could take longer
             // than the client would wait.
-            return self.alone(Solo::Because("range")).await;
+            return self.run_solo("range").await;
         }
         if self.request.method() == Method::HEAD {
             // Its response has no body to store, and one that asks for it would make the origin
             // produce what nobody wants.
-            return self.alone(Solo::Because("head")).await;
+            return self.run_solo("head").await;
         }
-        let mark = self.core.marks.id(&self.place.primary, self.request.headers());
+        let mark = self.core.marks.id(&self.look.place.primary, self.request.headers());
         if self.core.marks.is_set(mark, self.core.now_ms()) {
-            return self.alone(Solo::Marked).await;
+            return self.alone(Solo::Marked, None).await;
         }
         let max_wait = self.core.settings.max_wait;
         let mut patience = max_wait.saturating_mul(MAX_WAITS);
@@ -128,6 +103,10 @@ where
                             self = miss;
                             self.look_by(&variants)
                         }
+                        Ok(Answer::Changed(miss)) => {
+                            self = miss;
+                            Next::Again
+                        }
                         // The task is gone without an answer. If it panicked, that is passed on,
                         // as it would be without this layer.
                         Err(_) => match task.await {
@@ -139,7 +118,7 @@ where
                 }
                 Join::Follow(mut follow) => {
                     if patience.is_zero() {
-                        return self.alone(Solo::Because("waited")).await;
+                        return self.alone(Solo::Because("waited"), None).await;
                     }
                     self.core.space.count(Count::Coalesced);
                     let began = Instant::now();
@@ -157,22 +136,25 @@ where
             };
             match next {
                 Next::Done(response) => return Ok(response),
-                Next::Look(place, hit) => {
-                    self.place = place;
-                    self.stale = hit;
-                    self.fwd = Fwd::VaryMiss;
+                Next::Look(place, hit) => self.look.move_to(place, hit),
+                Next::Again => self.look_again(),
+                Next::Failed => {
+                    failures += 1;
+                    self.look_again();
                 }
-                Next::Again => {}
-                Next::Anew => self.stale = None,
-                Next::Failed => failures += 1,
-                Next::Alone(detail) => return self.alone(Solo::Because(detail)).await,
+                Next::Alone(detail) => return self.alone(Solo::Because(detail), None).await,
                 Next::Superseded => {
-                    self.stale = None;
-                    return self.alone(Solo::Because(NOT_SHARED)).await;
+                    self.look.found = None;
+                    return self.alone(Solo::Because(NOT_SHARED), None).await;
                 }
             }
         }
-        self.alone(Solo::Because("too-many-rounds")).await
+        self.alone(Solo::Because("too-many-rounds"), None).await
+    }
+
+    /// After a wait, what was found before it may have been removed, or replaced.
+    pub(crate) fn look_again(&mut self) {
+        self.look.again(&self.core, self.request.headers());
     }
 
     /// Refreshes what is stored, for nobody in particular, unless that is being done already.
@@ -197,7 +179,8 @@ where
 
     fn join(&self) -> Join<Landing> {
         let space = &self.core.space;
-        let [primary, key] = [&self.place.primary, self.place.flight()].map(|key| space.key(key));
+        let place = &self.look.place;
+        let [primary, key] = [&place.primary, place.flight()].map(|key| space.key(key));
         // Removing the resource overtakes the fills of its variants, too.
         self.core.flights.join(key, || space.begin(&[primary, key]))
     }
@@ -212,7 +195,7 @@ where
         let core = &self.core;
         let now = core.now();
         let asked = Asked::of(&self.request);
-        let collapsed = CacheStatus::forwarded(self.fwd).collapsed();
+        let collapsed = CacheStatus::forwarded(self.look.fwd).collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
                 if !core.space.satisfies(&arriving.proof, self.asked) {
@@ -220,7 +203,8 @@ where
                     return Next::Again;
                 }
                 if !arriving.selects.matches(&asked.headers) {
-                    let place = self.place.with_unknown_variant(&arriving.selects, &asked.headers);
+                    let selects = &arriving.selects;
+                    let place = self.look.place.with_unknown_variant(selects, &asked.headers);
                     return Next::Look(place, None);
                 }
                 // RFC 9111 §4: requests are collapsed only as far as the response may be reused for
@@ -234,8 +218,10 @@ where
                 response.map_or(Next::Alone(NOT_SHARED), Next::Done)
             }
             Some(Landing::Stored(hit)) => {
-                let found = usable(&hit, &self.directives, now.as_millis());
-                let Some(stored) = found.filter(|_| hit.state_at(now) != State::Gone) else {
+                let hit = hit.again(now);
+                let wish = asked.wish(&self.directives);
+                let found = hit.as_ref().and_then(|hit| usable(hit, wish, now.as_millis()));
+                let Some(stored) = found else {
                     // It does for others, but not for this request.
                     follow.reject();
                     return Next::Again;
@@ -243,21 +229,25 @@ where
                 let (method, headers, now_ms) = (&asked.method, &asked.headers, now.as_millis());
                 Next::Done(respond::hit(core, stored, method, headers, now_ms))
             }
-            Some(Landing::Renewed(hit)) => {
-                if hit.state_at(now) == State::Gone {
+            Some(Landing::Renewed(hit, selects)) => {
+                if !selects.matches(&asked.headers) {
+                    let place = self.look.place.with_unknown_variant(&selects, &asked.headers);
+                    return Next::Look(place, None);
+                }
+                let Some(hit) = hit.again(now) else {
                     follow.reject();
                     return Next::Again;
-                }
-                match usable(&hit, &self.directives, now.as_millis()) {
+                };
+                let now_ms = now.as_millis();
+                match usable(&hit, asked.wish(&self.directives), now_ms) {
                     Some(stored) => {
-                        let now_ms = now.as_millis();
                         Next::Done(respond::validated(core, stored, &asked, now_ms, &collapsed))
                     }
                     None => Next::Alone(NOT_SHARED),
                 }
             }
             Some(Landing::Varies(variants)) => self.look_by(&variants),
-            Some(Landing::Replaced) => Next::Anew,
+            Some(Landing::Changed) => Next::Again,
             Some(Landing::Alone(refusal)) if refusal.personal && !is_identified(&asked.headers) => {
                 Next::Again
             }
@@ -270,7 +260,7 @@ where
 
     /// What becomes of a request whose leader failed.
     fn after(&self, failure: &Failure, asked: &Asked) -> Next<ResBody> {
-        let status = CacheStatus::forwarded(self.fwd).collapsed();
+        let status = CacheStatus::forwarded(self.look.fwd).collapsed();
         let stale = failure.stale.as_ref();
         if let Some(reply) = respond::stand_in(&self.core, stale, &self.directives, asked, status) {
             return Next::Done(reply);
@@ -282,84 +272,16 @@ where
     fn look_by(&self, variants: &Hit<Stored>) -> Next<ResBody> {
         let Stored::Variants(rule) = &**variants else { return Next::Alone(NOT_SHARED) };
         let core = &self.core;
-        let primary = self.place.primary.clone();
+        let primary = self.look.place.primary.clone();
         let variant = variant_key(&primary, rule, self.request.headers());
         let now = core.now();
         let hit = core.space.peek(core.space.key(&variant), now);
         let now_ms = now.as_millis();
-        if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit, &self.directives, now_ms)) {
-            let (method, headers) = (self.request.method(), self.request.headers());
+        let (method, headers) = (self.request.method(), self.request.headers());
+        let wish = Wish { directives: &self.directives, method, headers };
+        if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit, wish, now_ms)) {
             return Next::Done(respond::hit(core, stored, method, headers, now_ms));
         }
         Next::Look(Place::new(primary, Some(variant)), hit)
     }
-
-    /// Asks the origin for this request alone. Nothing is stored; but if the response could be, the
-    /// next request need not go alone.
-    async fn alone(mut self, why: Solo) -> Result<Response<CacheBody<ResBody>>, S::Error> {
-        let core = self.core;
-        nested::enter(self.request.extensions_mut(), &core, &self.place.primary);
-        let asked = Asked::of(&self.request);
-        let request_ms = core.now_ms();
-        let result = self.service.oneshot(self.request).await;
-        let response_ms = core.now_ms();
-        let mut status = CacheStatus::forwarded(self.fwd);
-        if let Ok(response) = &result {
-            status = status.fwd_status(response.status());
-        }
-        let response = match result {
-            Ok(response) if !is_failure(response.status()) => response,
-            failed => {
-                let stale = self.stale.as_ref();
-                if let Some(reply) =
-                    respond::stand_in(&core, stale, &self.directives, &asked, status)
-                {
-                    return Ok(reply);
-                }
-                failed?
-            }
-        };
-        let times = Times { request_ms, response_ms };
-        let mark = core.marks.id(&self.place.primary, &asked.headers);
-        let plan = core.settings.plan(&asked, times, &response);
-        if plan.is_ok() {
-            core.marks.clear(mark);
-        }
-        let detail = match (why, plan) {
-            (Solo::Because(detail), _) => detail,
-            (Solo::Marked, Ok(_)) => "hit-for-miss",
-            (Solo::Marked, Err(refusal)) => {
-                // A failure, or a 304 to the client's own condition, tells nothing new.
-                if refusal.personal || refusal.supersedes {
-                    core.marks.set(mark, response_ms);
-                }
-                refusal.detail
-            }
-        };
-        Ok(respond::pass(&core, response, &status.detail(detail)))
-    }
-}
-
-/// The answer that the second tier has.
-async fn in_second_tier<B>(
-    core: &Core,
-    place: &Place,
-    asked: &Asked,
-    directives: &RequestDirectives,
-) -> Option<Response<CacheBody<B>>> {
-    let mut key = place.key().clone();
-    // What is found at first may be the rule by which the variants are told apart.
-    for _ in 0..2 {
-        let ticket = core.space.begin(&[core.space.key(&place.primary), core.space.key(&key)]);
-        let (found, _) = core.space.fetch(&ticket, core.space.key(&key)).await;
-        let hit = found?;
-        if let Stored::Variants(rule) = &*hit {
-            key = variant_key(&place.primary, rule, &asked.headers);
-            continue;
-        }
-        let now_ms = core.now_ms();
-        let stored = usable(&hit, directives, now_ms)?;
-        return Some(respond::hit(core, stored, &asked.method, &asked.headers, now_ms));
-    }
-    None
 }

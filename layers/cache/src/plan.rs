@@ -1,13 +1,17 @@
 //! Whether, and how, a response is to be stored, as far as its head tells.
 
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response, StatusCode};
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
+use httpdate::HttpDate;
 use tower_keep_store::Tag;
 
 use crate::core::Settings;
 use crate::landing::Refusal;
-use crate::policy::{Exchange, Lifetime, NotStored, storable};
+use crate::marks::is_identified;
+use crate::policy::{CacheKind, Exchange, Lifetime, NotStored, omitted, storable};
 use crate::respond::Asked;
 use crate::tags::collect_tags;
 use crate::vary::VaryRule;
@@ -17,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) lifetime: Lifetime,
     pub(crate) vary: VaryRule,
     pub(crate) tags: Vec<Tag>,
+    /// The fields that are left out of what is stored.
+    pub(crate) omit: Vec<HeaderName>,
 }
 
 /// When a request was sent on, and when the head of its response came, in milliseconds.
@@ -55,27 +61,68 @@ impl Settings {
         times: Times,
         response: &Response<B>,
     ) -> Result<Plan, Refusal> {
-        let (status, headers) = (response.status(), response.headers());
-        let refused = |detail, personal: bool| {
-            let supersedes = !personal && supersedes(status);
-            Refusal { detail, personal, supersedes }
-        };
+        self.plan_for(response.status(), asked, times, response)
+    }
+
+    /// As [`plan`](Self::plan), for a response of which a part came: it may be stored if the whole
+    /// might (RFC 9111 §3.3).
+    pub(crate) fn plan_as_whole<B: Body>(
+        &self,
+        asked: &Asked,
+        times: Times,
+        response: &Response<B>,
+    ) -> Result<Plan, Refusal> {
+        self.plan_for(StatusCode::OK, asked, times, response)
+    }
+
+    fn plan_for<B: Body>(
+        &self,
+        status: StatusCode,
+        asked: &Asked,
+        times: Times,
+        response: &Response<B>,
+    ) -> Result<Plan, Refusal> {
+        let headers = response.headers();
         let vary = VaryRule::of(headers);
-        let lifetime = self.verdict(asked, times, status, headers, &vary).map_err(|reason| {
-            let personal =
-                matches!(reason, NotStored::Authorization | NotStored::Cookie | NotStored::Method);
-            refused(reason.detail(), personal)
-        })?;
+        let verdict = self.verdict(asked, times, status, headers, &vary);
+        let lifetime = verdict.map_err(|reason| self.refusal(asked, status, reason.detail()))?;
         let tags = collect_tags(response.extensions(), headers);
         if tags.overflow {
-            return Err(refused("tags", false));
+            return Err(self.refusal(asked, status, "tags"));
         }
         let announced = content_length(headers).unwrap_or(0);
         if response.body().size_hint().lower().max(announced) > self.max_body as u64 {
-            return Err(refused("too-large", false));
+            return Err(self.refusal(asked, status, "too-large"));
         }
-        Ok(Plan { lifetime, vary, tags: tags.tags })
+        let omit = omitted(headers, &self.policy);
+        Ok(Plan { lifetime, vary, tags: tags.tags, omit })
     }
+
+    /// What it means to others that a response is not stored.
+    pub(crate) fn refusal(
+        &self,
+        asked: &Asked,
+        status: StatusCode,
+        detail: &'static str,
+    ) -> Refusal {
+        // What somebody gets who said who he is tells nothing of what others would.
+        let personal = self.policy.kind == CacheKind::Shared && is_identified(&asked.headers);
+        Refusal {
+            detail,
+            personal,
+            supersedes: !personal && supersedes(status),
+            transient: is_transient(status),
+        }
+    }
+}
+
+/// Whether a response with this status says that the resource is fine, but not now, or not for so
+/// many.
+fn is_transient(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// Whether a response with this status is what the resource is like now, or that it is no more: then
@@ -85,6 +132,19 @@ fn supersedes(status: StatusCode) -> bool {
         StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => false,
         StatusCode::NOT_FOUND | StatusCode::GONE => true,
         _ => status.is_success() || status.is_redirection(),
+    }
+}
+
+/// A response that doesn't say when it was generated was so when it was received (RFC 9110 §6.6.1).
+pub(crate) fn with_date(headers: &mut HeaderMap, times: Times) {
+    if !headers.contains_key(DATE) {
+        /// The last that has four digits for the year, in milliseconds.
+        const LAST: u64 = 253_402_300_799_999;
+        let received = UNIX_EPOCH.checked_add(Duration::from_millis(times.response_ms.min(LAST)));
+        let date = received.map(|received| HttpDate::from(received).to_string());
+        if let Some(date) = date.and_then(|date| HeaderValue::try_from(date).ok()) {
+            headers.insert(DATE, date);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http::HeaderName;
 pub(crate) use self::freshness::Lifetime;
 pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
 pub(crate) use self::reuse::{Reuse, StoredTimes, is_failure, reuse, usable_on_error};
-pub(crate) use self::storable::{Exchange, NotStored, storable};
+pub(crate) use self::storable::{Exchange, NotStored, omitted, storable};
 
 /// For whom a cache keeps responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

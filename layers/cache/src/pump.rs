@@ -70,7 +70,9 @@ where
             }
             None => {
                 shared.complete(trailers.clone());
-                return kept.then_some(trailers);
+                // Also when nothing was ever waited for.
+                let in_time = Instant::now() < bounds.deadline;
+                return (kept && in_time).then_some(trailers);
             }
         }
     }

@@ -6,11 +6,14 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPIRES, IF_RANGE, RANGE,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::conditional::Validators;
 use crate::field::{Members, trim};
+use crate::part::Part;
+use crate::stored::StoredResponse;
 
 /// How many ranges one request may ask for. RFC 9110 §14.2 advises to ignore what looks like an
 /// attack, such as many small ones.
@@ -39,36 +42,37 @@ enum Selection {
 }
 
 /// The head and the content of the answer to a request that asks for ranges of a stored 200
-/// response; `None` if it gets the whole.
+/// response, or of one of which a part is stored; `None` if it gets the whole, or what isn't there.
 pub(crate) fn partial(
     request: &HeaderMap,
-    validators: &Validators,
-    stored: &HeaderMap,
-    body: &Bytes,
+    stored: &StoredResponse,
 ) -> Option<(StatusCode, HeaderMap, Bytes)> {
-    let range = request.get(RANGE)?;
-    if request.get_all(RANGE).iter().nth(1).is_some() || body.is_empty() {
-        return None;
-    }
-    // RFC 9110 §13.1.5: if the client's part is of another representation, it gets the whole.
-    if request.get(IF_RANGE).is_some_and(|validator| !validators.match_strongly(validator)) {
-        return None;
-    }
-    match select(range, body.len()) {
+    let body = &stored.body;
+    let part = stored.part.unwrap_or(Part { first: 0, of: body.len() });
+    match wanted(request, stored, part.of)? {
         Selection::Whole => None,
         Selection::Unsatisfiable => {
             // RFC 9110 §15.5.17
-            let mut headers = stored.clone();
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(CONTENT_TYPE);
-            headers.insert(CONTENT_RANGE, text(&format!("bytes */{}", body.len()))?);
+            let mut headers = stored.headers.clone();
+            // They are about the representation, not about this answer: a cache that takes it for
+            // fresh would give it to those who ask for what is there.
+            for name in [CONTENT_LENGTH, CONTENT_TYPE, CACHE_CONTROL, EXPIRES] {
+                headers.remove(name);
+            }
+            headers.insert(CONTENT_RANGE, text(&format!("bytes */{}", part.of))?);
             Some((StatusCode::RANGE_NOT_SATISFIABLE, headers, Bytes::new()))
         }
-        Selection::Parts(parts) => {
-            let mut headers = stored.clone();
-            let content = if let [part] = parts.as_slice() {
-                headers.insert(CONTENT_RANGE, text(&content_range(part, body.len()))?);
-                body.slice(part.clone())
+        Selection::Parts(ranges) => {
+            let slices = ranges.iter().map(|range| {
+                let (from, to) = part.within(body.len(), range.start, range.end)?;
+                Some((content_range(range, part.of), body.slice(from..to)))
+            });
+            let mut slices: Vec<(String, Bytes)> = slices.collect::<Option<_>>()?;
+            let mut headers = stored.headers.clone();
+            let content = if slices.len() == 1 {
+                let (range, slice) = slices.pop()?;
+                headers.insert(CONTENT_RANGE, text(&range)?);
+                slice
             } else {
                 let boundary = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
                 let of = headers.remove(CONTENT_TYPE);
@@ -76,12 +80,40 @@ pub(crate) fn partial(
                 headers.remove(CONTENT_RANGE);
                 let kind = format!("multipart/byteranges; boundary={boundary}");
                 headers.insert(CONTENT_TYPE, text(&kind)?);
-                multipart(&parts, body, of.as_ref(), &boundary)
+                multipart(&slices, of.as_ref(), &boundary)
             };
             headers.insert(CONTENT_LENGTH, content.len().into());
             Some((StatusCode::PARTIAL_CONTENT, headers, content))
         }
     }
+}
+
+/// Whether a stored part has all that a request asks for.
+pub(crate) fn covers(stored: &StoredResponse, method: &Method, request: &HeaderMap) -> bool {
+    let Some(part) = stored.part else { return true };
+    let selection = (*method == Method::GET).then(|| wanted(request, stored, part.of)).flatten();
+    match selection {
+        None | Some(Selection::Whole) => false,
+        Some(Selection::Unsatisfiable) => true,
+        Some(Selection::Parts(ranges)) => {
+            let len = stored.body.len();
+            ranges.iter().all(|range| part.within(len, range.start, range.end).is_some())
+        }
+    }
+}
+
+/// What a request asks for of a representation of `len` bytes; `None` if that is no part.
+fn wanted(request: &HeaderMap, stored: &StoredResponse, len: usize) -> Option<Selection> {
+    let range = request.get(RANGE)?;
+    if request.get_all(RANGE).iter().nth(1).is_some() || len == 0 {
+        return None;
+    }
+    // RFC 9110 §13.1.5: if the client's part is of another representation, it gets the whole.
+    let validator = request.get(IF_RANGE);
+    if validator.is_some_and(|validator| !stored.validators.match_strongly(validator)) {
+        return None;
+    }
+    Some(select(range, len))
 }
 
 fn text(value: &str) -> Option<HeaderValue> {
@@ -92,15 +124,14 @@ fn content_range(part: &Range<usize>, whole: usize) -> String {
     format!("bytes {}-{}/{whole}", part.start, part.end - 1)
 }
 
-/// RFC 9110 §14.6
+/// Slices with what they are of (RFC 9110 §14.6).
 fn multipart(
-    parts: &[Range<usize>],
-    body: &Bytes,
+    slices: &[(String, Bytes)],
     content_type: Option<&HeaderValue>,
     boundary: &str,
 ) -> Bytes {
     let mut out = BytesMut::new();
-    for part in parts {
+    for (range, slice) in slices {
         // Writing to a buffer in memory cannot fail.
         let _ = write!(out, "--{boundary}\r\n");
         if let Some(of) = content_type {
@@ -108,8 +139,8 @@ fn multipart(
             out.extend_from_slice(of.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        let _ = write!(out, "content-range: {}\r\n\r\n", content_range(part, body.len()));
-        out.extend_from_slice(&body[part.clone()]);
+        let _ = write!(out, "content-range: {range}\r\n\r\n");
+        out.extend_from_slice(slice);
         out.extend_from_slice(b"\r\n");
     }
     let _ = write!(out, "--{boundary}--\r\n");
@@ -154,7 +185,7 @@ fn parse(spec: &[u8], len: usize) -> Option<Range<usize>> {
 }
 
 /// Digits; more of them than fit mean a number beyond any length.
-fn number(digits: &[u8]) -> Option<usize> {
+pub(crate) fn number(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -169,6 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::StoredTimes;
 
     fn of_ten(range: &str) -> Selection {
         select(&range.parse().unwrap(), 10)
@@ -198,6 +230,34 @@ mod tests {
         assert_eq!(select(&format!("bytes={many}").parse().unwrap(), 1000), Selection::Whole);
     }
 
+    fn stored(body: Bytes) -> StoredResponse {
+        StoredResponse::new(StatusCode::OK, &HeaderMap::new(), body, None, StoredTimes::default())
+    }
+
+    #[test]
+    fn a_part_covers_what_lies_in_it() {
+        let part = StoredResponse {
+            part: Some(Part { first: 2, of: 10 }),
+            ..stored(Bytes::from_static(b"cdef"))
+        };
+        let of = |range: &str| HeaderMap::from_iter([(RANGE, range.parse().unwrap())]);
+        for (range, expected) in [
+            ("bytes=2-5", "cdef"),
+            ("bytes=3-3", "d"),
+            ("bytes=-8", ""),
+            ("bytes=1-3", ""),
+            ("bytes=4-", ""),
+        ] {
+            let covered = covers(&part, &Method::GET, &of(range));
+            assert_eq!(covered, !expected.is_empty(), "{range}");
+            let content = partial(&of(range), &part).map(|(_, _, content)| content);
+            assert_eq!(content.unwrap_or_default(), expected, "{range}");
+        }
+        assert!(!covers(&part, &Method::HEAD, &of("bytes=2-5")));
+        assert!(!covers(&part, &Method::GET, &HeaderMap::new()), "the whole isn't there");
+        assert!(covers(&part, &Method::GET, &of("bytes=10-")), "nor is what is beyond it");
+    }
+
     proptest! {
         #[test]
         fn parts_are_within_the_content(
@@ -218,8 +278,7 @@ mod tests {
             let body: Bytes = (0..len).map(|at| u8::try_from(at).unwrap()).collect();
             let mut request = HeaderMap::new();
             request.insert(RANGE, format!("bytes={first}-{last}").parse().unwrap());
-            let (status, headers, content) =
-                partial(&request, &Validators::default(), &HeaderMap::new(), &body).unwrap();
+            let (status, headers, content) = partial(&request, &stored(body.clone())).unwrap();
             prop_assert_eq!(status, StatusCode::PARTIAL_CONTENT);
             prop_assert_eq!(&content[..], &body[first..=last]);
             prop_assert_eq!(&headers[CONTENT_RANGE], &format!("bytes {first}-{last}/{len}"));

@@ -9,12 +9,14 @@ use tower_keep_store::{Count, Hit};
 use crate::age::age_value;
 use crate::body::CacheBody;
 use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
+use crate::capture::Capture;
 use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::Core;
-use crate::judge::fallback;
+use crate::judge::{Wish, fallback};
 use crate::landing::Arriving;
 use crate::policy::RequestDirectives;
 use crate::range::partial;
+use crate::splice::Spliced;
 use crate::stored::{Stored, StoredResponse};
 
 /// The part of a request that its response depends on.
@@ -27,6 +29,11 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         Self { method: request.method().clone(), headers: request.headers().clone() }
+    }
+
+    /// With what the request's directives want.
+    pub(crate) fn wish<'a>(&'a self, directives: &'a RequestDirectives) -> Wish<'a> {
+        Wish { directives, method: &self.method, headers: &self.headers }
     }
 
     fn is_head(&self) -> bool {
@@ -71,7 +78,7 @@ fn from_stored<B>(
         // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
         // representation would make no sense.
         (*method == Method::GET && stored.status == StatusCode::OK)
-            .then(|| partial(request, &stored.validators, &stored.headers, &stored.body))
+            .then(|| partial(request, stored))
             .flatten()
     };
     let (mut headers, code, body) = if unchanged {
@@ -106,7 +113,7 @@ pub(crate) fn stand_in<B>(
     status: CacheStatus,
 ) -> Option<Response<CacheBody<B>>> {
     let now = core.now();
-    let stored = fallback(stale?, directives, now)?;
+    let stored = fallback(stale?, asked.wish(directives), now)?;
     core.space.count(Count::StaleServed);
     Some(validated(core, stored, asked, now.as_millis(), &status.detail("stale-if-error")))
 }
@@ -154,6 +161,26 @@ pub(crate) fn pass<B>(
     response
 }
 
+/// As [`pass`], while a copy is made of its body.
+pub(crate) fn captured<B>(
+    core: &Core,
+    response: Response<B>,
+    capture: Capture,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    let mut response = response.map(|body| CacheBody::captured(body, capture));
+    put_status(response.headers_mut(), status.to_value(&core.settings.name));
+    response
+}
+
+/// The answer to one who asked for the whole, when the origin sent another part than what was asked
+/// for: the request can't be sent again.
+pub(crate) fn bad_gateway<B>(core: &Core, status: &CacheStatus) -> Response<CacheBody<B>> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CACHE_STATUS, status.to_value(&core.settings.name));
+    assemble(StatusCode::BAD_GATEWAY, headers, CacheBody::empty())
+}
+
 /// The inner service's response to a request that was forwarded without the client's conditions: so
 /// they are evaluated here.
 pub(crate) fn for_one<B>(
@@ -162,22 +189,38 @@ pub(crate) fn for_one<B>(
     asked: &Asked,
     status: &CacheStatus,
 ) -> Response<CacheBody<B>> {
-    let validators = Validators::from_headers(response.headers());
+    evaluated(core, response.map(CacheBody::inner), asked, status)
+}
+
+/// The same of a response that was made whole.
+pub(crate) fn spliced<B>(
+    core: &Core,
+    response: Response<Spliced<B>>,
+    asked: &Asked,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    evaluated(core, response.map(CacheBody::spliced), asked, status)
+}
+
+fn evaluated<B>(
+    core: &Core,
+    mut response: Response<CacheBody<B>>,
+    asked: &Asked,
+    status: &CacheStatus,
+) -> Response<CacheBody<B>> {
+    put_status(response.headers_mut(), status.to_value(&core.settings.name));
+    let validators = Validators::from_headers(response.headers()).of_origin();
     if response.status() == StatusCode::OK && not_modified(&asked.headers, &validators) {
-        unchanged(core, response, status)
+        unchanged(response)
     } else {
-        pass(core, response, status)
+        response
     }
 }
 
-/// 304 in place of the inner service's response, which the client has: its fields without those of
-/// the content (RFC 9110 §15.4.5).
-fn unchanged<B>(
-    core: &Core,
-    response: Response<B>,
-    status: &CacheStatus,
-) -> Response<CacheBody<B>> {
-    let mut response = pass(core, response, status).map(|_| CacheBody::empty());
+/// 304 in place of a response that the client has: its fields without those of the content (RFC 9110
+/// §15.4.5).
+fn unchanged<B>(response: Response<CacheBody<B>>) -> Response<CacheBody<B>> {
+    let mut response = response.map(|_| CacheBody::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING] {
         response.headers_mut().remove(name);

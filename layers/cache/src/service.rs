@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower_keep_store::{BoxError, Count};
 use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
-use crate::core::{Core, Place};
+use crate::core::Core;
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
-use crate::judge::{judge, why_forwarded};
+use crate::judge::{Wish, judge};
+use crate::look::Look;
 use crate::miss::Miss;
 use crate::nested;
 use crate::policy::{BypassReason, RequestClass, Reuse};
@@ -76,8 +77,8 @@ where
                 return pass(request, CacheStatus::forwarded(fwd).detail(reason.detail()));
             }
             RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
-            // Calls of an RPC protocol are no operations on a cacheable resource.
-            RequestClass::Unsafe if is_grpc(&request) => {
+            // Calls of an RPC protocol, all of them POST, are no operations on a cacheable resource.
+            RequestClass::Unsafe if *request.method() == Method::POST && is_grpc(&request) => {
                 return pass(request, CacheStatus::forwarded(Fwd::Method));
             }
             RequestClass::Unsafe => {
@@ -98,7 +99,9 @@ where
         let now_ms = now.as_millis();
         let mut variant = None;
         let hit = core.peek(&primary, &mut variant, request.headers(), now);
-        let verdict = hit.as_ref().and_then(|hit| judge(hit, &directives, now_ms));
+        let wish =
+            Wish { directives: &directives, method: request.method(), headers: request.headers() };
+        let verdict = hit.as_ref().and_then(|hit| judge(hit, wish, now_ms));
         let stale = match verdict {
             None | Some((_, Reuse::MustValidate)) => None,
             Some((stored, reuse)) => {
@@ -110,22 +113,17 @@ where
                 Some(response)
             }
         };
-        if stale.is_none() && nested::is_within(request.extensions(), core, &primary) {
+        // What isn't fresh is not for a layer around this one, over the same entries, that came to
+        // have it refreshed.
+        if nested::is_within(request.extensions(), core, &primary) {
             return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
         }
-        let fwd = match (&hit, &variant) {
-            (Some(hit), _) => why_forwarded(hit, now_ms),
-            (None, Some(_)) => Fwd::VaryMiss,
-            (None, None) => Fwd::UriMiss,
-        };
         let miss = Miss {
+            look: Look::at(core, primary, request.headers()),
             core: Arc::clone(core),
             service: self.inner.clone(),
             request,
             directives,
-            place: Place::new(primary, variant),
-            stale: hit,
-            fwd,
             asked: core.space.moment(),
         };
         match stale {

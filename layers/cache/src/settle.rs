@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, Entry, SET_COOKIE};
+use bytes::Bytes;
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
-use tower_keep_store::{BoxError, Count, Hit, Lead, MAX_TAGS, Seen, Tag};
+use tower_keep_store::{BoxError, Count, Hit, Lead, Seen};
 
+use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::commit::{Commit, Fetched};
 use crate::conditional::{Validators, freshen, selects};
@@ -16,14 +18,15 @@ use crate::core::{Core, Place};
 use crate::fill::{Answer, Answerer};
 use crate::judge::fallback;
 use crate::landing::{Arriving, Failure, Landing, Refusal, Selector};
-use crate::plan::{Plan, Times, content_length};
+use crate::part::{Part, Received};
+use crate::plan::{Plan, Times, content_length, with_date};
 use crate::policy::{RequestDirectives, SetCookie, StoredTimes, is_failure};
 use crate::pump::{Bounds, pump};
+use crate::renewal::{Renewal, put_back, set_aside};
 use crate::respond::{self, Asked};
 use crate::shared::SharedBody;
+use crate::splice::Spliced;
 use crate::stored::{Stored, StoredResponse, stored_headers};
-use crate::tags::collect_tags;
-use crate::vary::VaryRule;
 
 /// A fill that has asked the origin.
 pub(crate) struct Settle<M, ResBody, E> {
@@ -31,8 +34,10 @@ pub(crate) struct Settle<M, ResBody, E> {
     pub(crate) asked: Asked,
     pub(crate) directives: RequestDirectives,
     pub(crate) place: Place,
-    /// What was to be renewed, or replaced.
+    /// What was to be renewed, completed or replaced.
     pub(crate) stale: Option<Hit<Stored>>,
+    /// The first and the last byte that were asked for, to complete what is stored.
+    pub(crate) rest: Option<(usize, usize)>,
     pub(crate) lead: Lead<Landing>,
     pub(crate) answer: Answerer<M, ResBody, E>,
     pub(crate) seen: Seen,
@@ -56,18 +61,26 @@ where
             Ok(response) if !is_failure(response.status()) => response,
             failed => return self.failed(failed, stale).await,
         };
-        let validated = stale.as_deref().and_then(Stored::response);
-        match validated.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
-            Some(stored) if !selects(response.headers(), &stored.validators) => {
-                self.mistaken(stored).await;
+        let stored = stale.as_deref().and_then(Stored::response);
+        match (stored, &stale, response.status(), self.rest) {
+            (Some(stored), _, StatusCode::PARTIAL_CONTENT, Some(rest)) => {
+                self.complete(stored, rest, response).await;
             }
-            Some(stored) => {
-                let tags = stale.iter().flat_map(Hit::tags).cloned().collect();
-                self.renew(stored, tags, response.into_parts().0).await;
+            (Some(stored), Some(hit), StatusCode::NOT_MODIFIED, None) => {
+                if selects(response.headers(), &stored.validators) {
+                    self.renew(hit, stored, response.into_parts().0).await;
+                } else {
+                    self.mistaken(stored).await;
+                }
             }
-            None => match self.plan(&response) {
+            _ => match self.plan(&response) {
                 Ok(plan) => self.share(response, plan).await,
-                Err(refusal) => self.pass(response, refusal, stale.is_some()).await,
+                Err(refusal) => {
+                    let reply = |asked: &Asked, core: &Core, status: &CacheStatus| {
+                        respond::for_one(core, response, asked, status)
+                    };
+                    self.pass(refusal, stale.is_some(), reply).await;
+                }
             },
         }
     }
@@ -82,8 +95,9 @@ where
         self.core.space.count(Count::FailedFill);
         // A client that reloads doesn't want what is stored, but for the others it stays.
         let (for_others, now) = (RequestDirectives::default(), self.core.now());
-        let replaceable =
-            stale.as_ref().is_none_or(|hit| fallback(hit, &for_others, now).is_none());
+        let replaceable = stale
+            .as_ref()
+            .is_none_or(|hit| fallback(hit, self.asked.wish(&for_others), now).is_none());
         let (result, detail) = match result {
             Ok(response) if replaceable => match self.plan(&response) {
                 Ok(plan) => return self.share(response, plan).await,
@@ -115,88 +129,164 @@ where
         let Self { core, asked, place, lead, answer, status, .. } = self;
         core.remove(place.key()).await;
         lead.close();
-        lead.land(Landing::Replaced);
+        lead.land(Landing::Changed);
         let status = status.detail("other-etag");
         let reply = respond::validated(&core, stored, &asked, core.now_ms(), &status);
         let _ = answer.send(Answer::Done(Ok(reply)));
     }
 
     /// What is stored has been validated (RFC 9111 §4.3.4).
-    async fn renew(self, stored: &StoredResponse, mut tags: Vec<Tag>, validation: Parts) {
+    async fn renew(self, hit: &Hit<Stored>, stored: &StoredResponse, validation: Parts) {
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
-        let mut headers = stored.headers.clone();
-        let set_cookie = core.settings.policy.set_cookie;
-        freshen(&mut headers, &validation.headers, set_cookie);
-        let vary = VaryRule::of(&headers);
-        let verdict = core.settings.verdict(&asked, times, stored.status, &headers, &vary);
-        let renewed_times = match &verdict {
-            Ok(lifetime) => StoredTimes::new(lifetime, times.response_ms),
-            Err(_) => stored.times,
+        let Renewal { response: renewed, vary, tags, aside, refusal } =
+            Renewal::of(&core, &asked, times, hit, stored, &validation);
+        let status = match refusal {
+            None => status.stored(),
+            Some(refusal) => status.detail(refusal.detail),
         };
-        let (body, trailers) = (stored.body.clone(), stored.trailers.clone());
-        let headers = stored_headers(&headers);
-        let renewed = StoredResponse::new(stored.status, &headers, body, trailers, renewed_times);
-        // A handler that has nothing new to say need not repeat the tags either.
-        let added = collect_tags(&validation.extensions, &renewed.headers);
-        for tag in added.tags {
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
-        }
-        let keep = verdict.is_ok() && !added.overflow && tags.len() <= MAX_TAGS;
-        let status = if keep { status.stored() } else { status };
         let mut reply = respond::validated(&core, &renewed, &asked, core.now_ms(), &status);
-        if set_cookie != SetCookie::Store {
-            // They are not stored, but for whoever caused the validation.
-            for cookie in validation.headers.get_all(SET_COOKIE) {
-                reply.headers_mut().append(SET_COOKIE, cookie.clone());
+        put_back(reply.headers_mut(), aside);
+        let _ = answer.send(Answer::Done(Ok(reply)));
+        match refusal {
+            None => {
+                mark_by_use(&core, &place, &asked, &renewed.times);
+                let selects = Arc::new(Selector::new(vary.clone(), &asked.headers));
+                let commit = Commit {
+                    core: &core,
+                    ticket: lead.ticket(),
+                    place: &place,
+                    asked: &asked,
+                    seen,
+                };
+                let hit = commit.store(Fetched { response: renewed, vary, tags }).await;
+                if hit.is_none() {
+                    lead.close();
+                }
+                lead.land(hit.map_or(Landing::Changed, |hit| Landing::Renewed(hit, selects)));
+            }
+            // For others it may still do.
+            Some(refusal) if refusal.personal => {
+                lead.close();
+                lead.land(Landing::Alone(refusal));
+            }
+            // The origin's last word is that it isn't to be stored.
+            Some(_) => {
+                core.remove(place.key()).await;
+                lead.close();
+                lead.land(Landing::Changed);
             }
         }
-        let _ = answer.send(Answer::Done(Ok(reply)));
-        if keep {
-            let commit =
-                Commit { core: &core, ticket: lead.ticket(), place: &place, asked: &asked, seen };
-            let hit = commit.store(Fetched { response: renewed, vary, tags }).await;
-            lead.land(hit.map_or(Landing::Replaced, Landing::Renewed));
-        } else {
-            // The origin's last word is that it isn't to be stored.
+    }
+
+    /// The rest of what is stored in part has come: together they are the whole (RFC 9110 §15.3.7.3,
+    /// RFC 9111 §3.4).
+    async fn complete(
+        self,
+        stored: &StoredResponse,
+        rest: (usize, usize),
+        response: Response<ResBody>,
+    ) {
+        let (parts, body) = response.into_parts();
+        let received = Received::of(&parts.headers);
+        let version = Validators::from_headers(&parts.headers);
+        let expected = stored.part.filter(|part| {
+            let is_rest = received.is_some_and(|received| {
+                received.part == Part { first: rest.0, of: part.of }
+                    && received.len == rest.1 - rest.0 + 1
+            });
+            is_rest && version.strong_etag() == stored.validators.strong_etag()
+        });
+        let Some(part) = expected else {
+            // Not what was asked for, nor what the client asked for.
+            let Self { core, place, lead, answer, status, .. } = self;
             core.remove(place.key()).await;
             lead.close();
-            lead.land(Landing::Replaced);
+            lead.land(Landing::Changed);
+            let reply = respond::bad_gateway(&core, &status.detail("other-part"));
+            let _ = answer.send(Answer::Done(Ok(reply)));
+            return;
+        };
+        let mut headers = stored.headers.clone();
+        freshen(&mut headers, &parts.headers, SetCookie::Store);
+        headers.insert(CONTENT_LENGTH, part.of.into());
+        let left = (rest.1 - rest.0 + 1) as u64;
+        let (before, after) = if part.first == 0 {
+            (stored.body.clone(), Bytes::new())
+        } else {
+            (Bytes::new(), stored.body.clone())
+        };
+        let mut whole = Response::new(Spliced::new(before, body, left, after));
+        *whole.headers_mut() = headers;
+        *whole.extensions_mut() = parts.extensions;
+        match self.core.settings.plan(&self.asked, self.times, &whole) {
+            Ok(plan) => self.share(whole, plan).await,
+            Err(refusal) => {
+                let reply = |asked: &Asked, core: &Core, status: &CacheStatus| {
+                    respond::spliced(core, whole, asked, status)
+                };
+                self.pass(refusal, true, reply).await;
+            }
         }
     }
 
     /// The response is for the leader alone, as it is.
-    async fn pass(self, response: Response<ResBody>, refusal: Refusal, has_stale: bool) {
-        let Self { core, asked, place, lead, answer, status, .. } = self;
-        core.marks.set(core.marks.id(&place.primary, &asked.headers), core.now_ms());
+    async fn pass(
+        self,
+        refusal: Refusal,
+        has_stale: bool,
+        reply: impl FnOnce(&Asked, &Core, &CacheStatus) -> Response<CacheBody<ResBody>>,
+    ) {
+        let Self { core, asked, place, lead, answer, status, failures, .. } = self;
         if has_stale && refusal.supersedes {
             core.remove(place.key()).await;
         }
         // Closed first: who asks from here on leads a fill of its own.
         lead.close();
-        lead.land(Landing::Alone(refusal));
-        let reply = respond::for_one(&core, response, &asked, &status.detail(refusal.detail));
+        let is_said = refusal.personal || refusal.supersedes;
+        if is_said || !(refusal.transient || has_stale) {
+            core.marks.set(core.marks.id(&place.primary, &asked.headers), core.now_ms());
+            lead.land(Landing::Alone(refusal));
+        } else {
+            // It says nothing of the resource, which could be stored before: the others go on step
+            // by step, as after a failure, but nothing stale is for them.
+            let followers = lead.followers();
+            lead.land(Landing::Failed(Failure::new(None, failures, followers)));
+        }
+        let reply = reply(&asked, &core, &status.detail(refusal.detail));
         let _ = answer.send(Answer::Done(Ok(reply)));
     }
 
     /// The response is for all who wait, while it arrives; and is stored once it is complete.
-    async fn share(self, response: Response<ResBody>, plan: Plan) {
+    async fn share<B>(self, response: Response<B>, plan: Plan)
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
         let Self { core, asked, place, lead, answer, seen, status, times, bounds, .. } = self;
-        core.marks.clear(core.marks.id(&place.primary, &asked.headers));
+        let stored_times = StoredTimes::new(&plan.lifetime, times.response_ms);
+        mark_by_use(&core, &place, &asked, &stored_times);
         let (parts, body) = response.into_parts();
         let mut headers = stored_headers(&parts.headers);
-        // Unless the policy says otherwise, the store never gets them; whoever caused the fill does.
-        let cookies = match core.settings.policy.set_cookie {
-            SetCookie::Store => Vec::new(),
-            _ => take_cookies(&mut headers),
-        };
+        with_date(&mut headers, times);
+        // What the store never gets is for whoever caused the fill.
+        let mut aside = set_aside(&mut headers, &plan.omit);
+        if core.settings.policy.set_cookie != SetCookie::Store {
+            put_back(&mut aside, set_aside(&mut headers, &[SET_COOKIE]));
+        }
+        if parts
+            .headers
+            .get(CONNECTION)
+            .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"close"))
+        {
+            // A wish of the inner service about the leader's own connection.
+            aside.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let expected = content_length(&parts.headers).or(body.size_hint().exact());
         let limit = core.settings.max_body as u64;
         let arriving = Arc::new(Arriving {
             status: parts.status,
-            validators: Validators::from_headers(&headers),
-            times: StoredTimes::new(&plan.lifetime, times.response_ms),
+            validators: Validators::from_headers(&headers).of_origin(),
+            times: stored_times,
             body: SharedBody::new(core.budget.reservation(), limit, expected),
             selects: Selector::new(plan.vary.clone(), &asked.headers),
             proof: core.space.proof(lead.ticket(), &plan.tags),
@@ -207,9 +297,7 @@ where
         if let Some(mut reply) = respond::arriving(&core, &arriving, &asked, &status.stored()) {
             *reply.extensions_mut() = parts.extensions;
             *reply.version_mut() = parts.version;
-            for cookie in cookies {
-                reply.headers_mut().append(SET_COOKIE, cookie);
-            }
+            put_back(reply.headers_mut(), aside);
             lead.land(Landing::Arriving(Arc::clone(&arriving)));
             let _ = answer.send(Answer::Done(Ok(reply)));
         }
@@ -227,9 +315,13 @@ where
     }
 }
 
-fn take_cookies(headers: &mut HeaderMap) -> Vec<HeaderValue> {
-    match headers.entry(SET_COOKIE) {
-        Entry::Occupied(cookies) => cookies.remove_entry_mult().1.collect(),
-        Entry::Vacant(_) => Vec::new(),
+/// Remembers whether those who ask for a resource had better not wait for each other: what must be
+/// validated for each of them can't be shared.
+fn mark_by_use(core: &Core, place: &Place, asked: &Asked, times: &StoredTimes) {
+    let mark = core.marks.id(&place.primary, &asked.headers);
+    if times.is_never_usable() {
+        core.marks.set(mark, core.now_ms());
+    } else {
+        core.marks.clear(mark);
     }
 }

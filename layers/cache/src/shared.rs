@@ -3,8 +3,8 @@
 //! One task writes; every reader begins with the first byte and goes at its own speed. While the
 //! whole is kept (it is to be stored, and within its bounds) the writer never waits for a reader.
 //! Once it isn't, nobody can join any more, what all readers have seen is dropped, and the writer
-//! stays at most [`WINDOW`] bytes ahead of the slowest; one that stops reading altogether is cut
-//! off when others wait for it.
+//! stays at most [`WINDOW`] bytes ahead of the slowest. One that stays behind for too long is cut off
+//! when others wait for it, and one that stops reading altogether when memory is short.
 //!
 //! Whatever is held here counts against the [budget](crate::budget) of all bodies in progress, until
 //! it is dropped or has become the store's.
@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tower_keep_store::BoxError;
 
 use crate::budget::Reservation;
@@ -71,6 +71,10 @@ struct Place {
     /// How many bytes it has read.
     at: u64,
     waker: Option<Waker>,
+    /// Since when it hasn't had all that was there, while the body isn't kept.
+    behind_since: Option<Instant>,
+    /// When it last read.
+    moved: Instant,
     /// Others waited for it for too long.
     cut_off: bool,
 }
@@ -125,23 +129,32 @@ impl SharedBody {
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.readers.push(Place { id, next: 0, at: 0, waker: None, cut_off: false });
+        state.readers.push(Place {
+            id,
+            next: 0,
+            at: 0,
+            waker: None,
+            behind_since: None,
+            moved: Instant::now(),
+            cut_off: false,
+        });
         drop(state);
         Some(Reader { shared: self.clone(), id, done: false })
     }
 
-    /// Appends `chunk`. If the body isn't kept, waits for the readers to make room; one that makes
-    /// none for `max_lag` while others wait is cut off.
+    /// Appends `chunk`. If the body isn't kept, waits for the readers to make room; one that has been
+    /// behind for `max_lag` while others wait is cut off.
     ///
     /// Returns whether the body is still kept.
     pub(crate) async fn write(&self, chunk: Bytes, max_lag: Duration) -> bool {
         let mut chunk = Some(chunk);
         loop {
+            let next_look = self.state().next_look(max_lag);
             let written = poll_fn(|cx| self.poll_write(cx, &mut chunk));
-            if let Ok(kept) = timeout(max_lag, written).await {
+            if let Ok(kept) = timeout_at(next_look, written).await {
                 return kept;
             }
-            self.state().cut_off_laggards();
+            self.state().cut_off_laggards(max_lag);
         }
     }
 
@@ -240,6 +253,9 @@ impl SharedBody {
 
 impl State {
     fn append(&mut self, chunk: Chunk) {
+        if !self.kept {
+            self.note_who_is_behind();
+        }
         self.buffered += chunk.data.len();
         self.written += chunk.data.len() as u64;
         self.chunks.push_back(chunk);
@@ -251,7 +267,20 @@ impl State {
 
     fn forget(&mut self) {
         self.kept = false;
+        self.reservation.pass();
+        // Until now nobody waited for them.
+        let written = self.written;
+        for place in self.readers.iter_mut().filter(|place| place.at < written) {
+            place.behind_since = Some(Instant::now());
+        }
         self.trim();
+    }
+
+    /// From now on, when more is there than before, those are behind who don't read it.
+    fn note_who_is_behind(&mut self) {
+        for place in &mut self.readers {
+            place.behind_since.get_or_insert_with(Instant::now);
+        }
     }
 
     fn is_read(&self) -> bool {
@@ -274,17 +303,33 @@ impl State {
         }
     }
 
-    /// Cuts off those for whom the others wait, if there are others.
-    fn cut_off_laggards(&mut self) {
-        let written = self.written;
-        if self.kept || !self.readers.iter().any(|place| !place.cut_off && place.at == written) {
+    /// When somebody may have to be cut off.
+    fn next_look(&self, max_lag: Duration) -> Instant {
+        let now = Instant::now();
+        let since = self.readers.iter().filter(|place| !place.cut_off);
+        let since = since.map(|place| place.behind_since.unwrap_or(now)).min().unwrap_or(now);
+        // Not at once again, if nobody could be.
+        (since + max_lag).max(now + max_lag / 8)
+    }
+
+    /// Cuts off those who have kept the others waiting for `max_lag`, if there are others; and those
+    /// who have read nothing for as long, if memory is short.
+    fn cut_off_laggards(&mut self, max_lag: Duration) {
+        if self.kept {
             return;
         }
-        let slowest = self.dropped;
-        for place in self.readers.iter_mut().filter(|place| place.next == slowest) {
-            place.cut_off = true;
-            if let Some(waker) = place.waker.take() {
-                waker.wake();
+        let (now, written) = (Instant::now(), self.written);
+        let short = self.reservation.is_short();
+        let others_wait = self.readers.iter().any(|place| !place.cut_off && place.at == written);
+        for place in &mut self.readers {
+            let is_far = written - place.at >= WINDOW as u64 / 2;
+            let lagged = place.behind_since.is_some_and(|since| now - since >= max_lag);
+            let stopped = place.at < written && now - place.moved >= max_lag;
+            if (others_wait && is_far && lagged) || (short && stopped) {
+                place.cut_off = true;
+                if let Some(waker) = place.waker.take() {
+                    waker.wake();
+                }
             }
         }
         self.trim();
@@ -345,6 +390,10 @@ impl Reader {
             let data = chunk.data.clone();
             place.next += 1;
             place.at += data.len() as u64;
+            place.moved = Instant::now();
+            if place.at == state.written {
+                place.behind_since = None;
+            }
             if !state.kept {
                 state.trim();
             }

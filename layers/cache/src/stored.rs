@@ -10,6 +10,7 @@ use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::conditional::Validators;
+use crate::part::Part;
 use crate::policy::StoredTimes;
 use crate::vary::VaryRule;
 
@@ -37,13 +38,15 @@ pub(crate) enum Stored {
     Variants(Variants),
 }
 
-/// A complete response, its head ready to be sent.
+/// A response, its head ready to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredResponse {
     pub(crate) status: StatusCode,
     /// With `Age` and `Cache-Status` in their places, so that a hit need only fill them in.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// What of the representation the body is; nothing if it is the whole.
+    pub(crate) part: Option<Part>,
     pub(crate) trailers: Option<HeaderMap>,
     pub(crate) validators: Validators,
     pub(crate) times: StoredTimes,
@@ -85,7 +88,16 @@ impl StoredResponse {
     ) -> Self {
         let validators = Validators::from_headers(headers);
         let earlier_cache = headers.get(CACHE_STATUS).is_some_and(|value| !value.is_empty());
-        Self { status, headers: compact(headers), body, trailers, validators, times, earlier_cache }
+        Self {
+            status,
+            headers: compact(headers),
+            body,
+            part: None,
+            trailers,
+            validators,
+            times,
+            earlier_cache,
+        }
     }
 
     /// About how many bytes it takes.
@@ -169,6 +181,7 @@ struct WireResponse<'a> {
     #[serde(borrow)]
     trailers: Option<Fields<'a>>,
     times: StoredTimes,
+    part: Option<Part>,
 }
 
 type Fields<'a> = Vec<(&'a str, &'a [u8])>;
@@ -192,8 +205,9 @@ fn from_fields(fields: Fields<'_>) -> Result<HeaderMap, BoxError> {
 }
 
 impl Codec<Stored> for StoredCodec {
+    // 32 was that of heads that said nothing of parts.
     fn id(&self) -> u8 {
-        32
+        33
     }
 
     fn encode(&self, value: &Stored) -> Result<Encoded, BoxError> {
@@ -204,6 +218,7 @@ impl Codec<Stored> for StoredCodec {
                     headers: to_fields(&response.headers),
                     trailers: response.trailers.as_ref().map(to_fields),
                     times: response.times,
+                    part: response.part,
                 });
                 (head, response.body.clone())
             }
@@ -225,13 +240,9 @@ impl Codec<Stored> for StoredCodec {
                 let status = StatusCode::from_u16(head.status)?;
                 let headers = &stored_headers(&from_fields(head.headers)?);
                 let trailers = head.trailers.map(from_fields).transpose()?;
-                Ok(Stored::Response(StoredResponse::new(
-                    status,
-                    headers,
-                    encoded.body,
-                    trailers,
-                    head.times,
-                )))
+                let (body, times) = (encoded.body, head.times);
+                let response = StoredResponse::new(status, headers, body, trailers, times);
+                Ok(Stored::Response(StoredResponse { part: head.part, ..response }))
             }
         }
     }
@@ -261,6 +272,7 @@ mod tests {
             swr_until_ms: 4,
             sie_until_ms: 5,
             must_revalidate: true,
+            immutable: true,
         }
     }
 
@@ -271,7 +283,9 @@ mod tests {
             values in prop::collection::vec("[ -~]{0,20}", 0..6),
             body: Vec<u8>,
             trailer in prop::option::of("[a-z]{1,8}"),
+            part in prop::option::of((any::<usize>(), any::<usize>())),
         ) {
+            let part = part.map(|(first, of)| Part { first, of });
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append("x-multi", value.trim().parse().unwrap());
@@ -279,13 +293,14 @@ mod tests {
             let trailers = trailer.map(|value| HeaderMap::from_iter([("grpc-status".parse().unwrap(), value.parse().unwrap())]));
             let status = StatusCode::from_u16(status).unwrap();
             let response = StoredResponse::new(status, &stored_headers(&headers), body.into(), trailers, times());
+            let response = StoredResponse { part, ..response };
             let value = Stored::Response(response.clone());
             let Stored::Response(found) = StoredCodec.decode(StoredCodec.encode(&value).unwrap()).unwrap() else {
                 panic!("not a response");
             };
             prop_assert_eq!(found.headers, response.headers);
             prop_assert_eq!((found.status, found.body, found.trailers), (response.status, response.body, response.trailers));
-            prop_assert_eq!(found.times, response.times);
+            prop_assert_eq!((found.times, found.part), (response.times, response.part));
         }
 
         #[test]
@@ -303,6 +318,7 @@ mod tests {
                 headers,
                 trailers: None,
                 times: times(),
+                part: None,
             });
             let head = bincode::serde::encode_to_vec(head, bincode::config::standard()).unwrap();
             assert!(StoredCodec.decode(Encoded { head: head.into(), body: Bytes::new() }).is_err());

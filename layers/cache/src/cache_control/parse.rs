@@ -4,7 +4,9 @@
 //! serving something old that should not have been kept is worse than asking the origin once more,
 //! and RFC 9111 §4.2.1 encourages it.
 
-use http::header::CACHE_CONTROL;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, VARY,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::directive::Argument;
@@ -81,11 +83,17 @@ impl Scope {
     }
 }
 
-/// The names in the argument of a qualified directive, unless there is none, or one is malformed.
+/// Fields without which the rest of a response means something else. Where a qualified directive
+/// names one, it is about the whole, as it is to caches that don't know its qualified form.
+const ESSENTIAL: [HeaderName; 6] =
+    [CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, VARY];
+
+/// The names in the argument of a qualified directive, unless there is none, one is malformed, or
+/// the response would make no sense without it.
 fn field_names(list: &[u8]) -> Option<Vec<HeaderName>> {
     let names = Members::new(list)
         .take(MAX_FIELDS + 1)
-        .map(|name| HeaderName::from_bytes(name).ok())
+        .map(|name| HeaderName::from_bytes(name).ok().filter(|name| !ESSENTIAL.contains(name)))
         .collect::<Option<Vec<_>>>()?;
     (1..=MAX_FIELDS).contains(&names.len()).then_some(names)
 }
@@ -144,6 +152,7 @@ mod tests {
         let read = parse(&["private=\"X-User, Set-Cookie\", no-cache=x-a"]);
         assert_eq!(read.to_string(), "private=\"x-user, set-cookie\", no-cache=\"x-a\"");
         assert_eq!(parse(&["private=\"\""]).private, Scope::Whole);
+        assert_eq!(parse(&["no-cache=\"x, vary\""]).no_cache, Scope::Whole);
         assert_eq!(parse(&["private=\"b@d\""]).private, Scope::Whole);
         assert_eq!(parse(&["private=\"a\", private"]).private, Scope::Whole);
         let many = format!("no-cache=\"{}\"", "a,".repeat(40));

@@ -6,9 +6,9 @@ use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, StatusCode};
 
 use super::{CacheKind, Exchange, Heuristic, NotStored, PolicyOptions};
-use crate::cache_control::CacheControl;
+use crate::cache_control::{CacheControl, Scope};
 use crate::conditional::Validators;
-use crate::field::{self, MAX_DELTA_SECONDS};
+use crate::field::{self, Members};
 
 /// How long a response may be used, counted from when it was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct Lifetime {
     pub(crate) stale_if_error: Duration,
     /// Whether it must never be used stale, not even if a client would take it.
     pub(crate) must_revalidate: bool,
+    /// Whether it will not change while it is fresh (RFC 8246).
+    pub(crate) immutable: bool,
 }
 
 pub(super) fn lifetime(
@@ -32,7 +34,8 @@ pub(super) fn lifetime(
 ) -> Result<Lifetime, NotStored> {
     let date = date_secs(exchange);
     let age = age_at_receipt(exchange, date);
-    let no_cache = control.no_cache.is_present();
+    // The qualified form is about some fields only, which are not stored (`omitted`).
+    let no_cache = control.no_cache == Scope::Whole;
     let lifetime = match explicit(exchange, control, options.kind, date) {
         // RFC 9111 §5.2.2.4: usable only after a validation, so never fresh.
         _ if no_cache => Duration::ZERO,
@@ -62,6 +65,7 @@ pub(super) fn lifetime(
         ),
         stale_if_error: window(control.stale_if_error, options.stale_if_error),
         must_revalidate,
+        immutable: control.immutable,
     };
     let usable = decided.fresh_for.max(decided.stale_while_revalidate).max(decided.stale_if_error);
     // With a validator even a stale response saves a body, by a 304.
@@ -89,17 +93,9 @@ fn date_secs(exchange: &Exchange<'_>) -> u64 {
 fn age_at_receipt(exchange: &Exchange<'_>, date: u64) -> Duration {
     // Compared in whole seconds: the fraction that Date leaves out is no age.
     let apparent = Duration::from_secs((exchange.response_time_ms / 1000).saturating_sub(date));
-    let mut ages = exchange.response.get_all(AGE).iter();
-    let said = match (ages.next(), ages.next()) {
-        (None, _) => Duration::ZERO,
-        // RFC 9111 §5.1 would take the first of several values, and none for one that is no number.
-        // But where there is not just one number, an earlier cache is broken, and what it sent may
-        // be of any age: such a response is not used without asking.
-        (Some(age), None) => {
-            field::delta_seconds(age.as_bytes()).map_or(seconds(MAX_DELTA_SECONDS), seconds)
-        }
-        _ => seconds(MAX_DELTA_SECONDS),
-    };
+    // RFC 9111 §5.1: of a list the first member counts, and what is no number is ignored.
+    let said = exchange.response.get(AGE).and_then(|line| Members::new(line.as_bytes()).next());
+    let said = said.and_then(field::delta_seconds).map_or(Duration::ZERO, seconds);
     let delay = exchange.response_time_ms.saturating_sub(exchange.request_time_ms);
     apparent.max(said.saturating_add(Duration::from_millis(delay)))
 }

@@ -134,7 +134,8 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Reads the lines of `Cache-Control`; `None` when they say `no-store`, or cannot be read.
+    /// Reads the lines of `Cache-Control`; `None` when they say `no-store` (of what would be fetched),
+    /// or cannot be read.
     pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Option<Self> {
         let mut read = Self::default();
         let mut no_store = false;
@@ -143,7 +144,8 @@ impl RequestDirectives {
             _ => read.add(directive),
         })
         .ok()?;
-        (!no_store).then_some(read)
+        // What is only looked up is not stored anyway.
+        (!no_store || read.only_if_cached).then_some(read)
     }
 
     // As in responses, the strictest reading of what is malformed or repeated holds.
@@ -245,6 +247,8 @@ mod tests {
         assert_eq!((read.max_age, read.max_stale), (Some(0), Some(0)));
         assert_eq!(read.min_fresh, Some(MAX_DELTA_SECONDS));
         assert!(read.only_if_cached);
+
+        assert!(directives("no-store, only-if-cached").only_if_cached);
 
         assert_eq!(directives("foo=bar"), RequestDirectives::default());
     }

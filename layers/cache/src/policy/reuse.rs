@@ -11,7 +11,7 @@ use super::{Lifetime, RequestDirectives};
 ///
 /// `response_time_ms ≤ fresh_until_ms ≤ swr_until_ms, sie_until_ms`; every computation saturates,
 /// so one that was read from elsewhere and doesn't hold to that does no harm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredTimes {
     /// When it was received, or last validated.
     pub(crate) response_time_ms: u64,
@@ -25,6 +25,8 @@ pub(crate) struct StoredTimes {
     pub(crate) sie_until_ms: u64,
     /// Whether it must not be used stale, not even if a client would take it.
     pub(crate) must_revalidate: bool,
+    /// Whether it will not change while it is fresh, so that a reload need not ask (RFC 8246).
+    pub(crate) immutable: bool,
 }
 
 impl StoredTimes {
@@ -39,7 +41,13 @@ impl StoredTimes {
             swr_until_ms: after(lifetime.stale_while_revalidate),
             sie_until_ms: after(lifetime.stale_if_error),
             must_revalidate: lifetime.must_revalidate,
+            immutable: lifetime.immutable,
         }
+    }
+
+    /// Whether it can never be used without asking the origin.
+    pub(crate) fn is_never_usable(&self) -> bool {
+        self.fresh_until_ms.max(self.swr_until_ms) <= self.response_time_ms
     }
 
     /// Its age in milliseconds: the `current_age` of RFC 9111 §4.2.3.
@@ -112,7 +120,10 @@ fn reuse_as_directed(stored: &StoredTimes, directives: &RequestDirectives, now_m
     }
     // RFC 9111 §5.2.1.1. At the very age it would be permitted, but max-age=0 means a reload, also
     // in the millisecond in which the response came.
-    if directives.max_age.is_some_and(|limit| stored.age_ms(now_ms) >= ms(limit)) {
+    let too_old = directives.max_age.is_some_and(|limit| stored.age_ms(now_ms) >= ms(limit));
+    // RFC 8246 §2: what is immutable needs no validation while it is fresh, unless the client insists,
+    // as by no-cache.
+    if too_old && !(stored.immutable && stored.is_fresh(now_ms)) {
         return Reuse::MustValidate;
     }
     if stored.is_fresh(now_ms) {
@@ -172,6 +183,7 @@ mod tests {
             stale_while_revalidate: Duration::from_secs(30),
             stale_if_error: Duration::from_secs(90),
             must_revalidate: false,
+            immutable: false,
         };
         StoredTimes::new(&lifetime, 100_000)
     }
@@ -212,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_immutable_survives_a_reload_while_it_is_fresh() {
+        let immutable = StoredTimes { immutable: true, ..stored() };
+        let decide = |secs: u64, control: &'static str| {
+            let directives =
+                RequestDirectives::parse([&HeaderValue::from_static(control)]).unwrap();
+            reuse(&immutable, &directives, secs * 1000)
+        };
+        assert_eq!(decide(120, "max-age=0"), Reuse::Fresh);
+        assert_eq!(decide(120, "no-cache"), Reuse::MustValidate);
+        assert_eq!(decide(165, "max-age=0"), Reuse::MustValidate);
+    }
+
+    #[test]
     fn must_revalidate_is_stronger_than_the_client() {
         let strict = StoredTimes { must_revalidate: true, ..stored() };
         let any = RequestDirectives::parse([&HeaderValue::from_static("max-stale")]).unwrap();
@@ -240,7 +265,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_times_are_decided_and_age_only_grows(
-            times: (u64, u64, u64, u64, u64, bool),
+            times: (u64, u64, u64, u64, u64, bool, bool),
             limits: (Option<u32>, Option<u32>, Option<u32>),
             now: u64,
             later: u64,
@@ -252,6 +277,7 @@ mod tests {
                 swr_until_ms: times.3,
                 sie_until_ms: times.4,
                 must_revalidate: times.5,
+                immutable: times.6,
             };
             let directives = RequestDirectives {
                 any: true,

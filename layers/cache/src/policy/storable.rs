@@ -1,11 +1,11 @@
 //! Whether a response may be stored (RFC 9111 §3).
 
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::freshness::{self, Lifetime};
 use super::{CacheKind, PolicyOptions, SetCookie};
-use crate::cache_control::CacheControl;
+use crate::cache_control::{CacheControl, Scope};
 use crate::vary::VaryRule;
 
 /// A request, its response, and when they were sent and received.
@@ -96,13 +96,36 @@ pub(crate) fn storable(
         // RFC 9111 §4.1: it would match no request.
         return Err(NotStored::VaryAny);
     }
-    if options.set_cookie == SetCookie::Refuse && response.contains_key(SET_COOKIE) {
+    if options.set_cookie == SetCookie::Refuse
+        && response.contains_key(SET_COOKIE)
+        && !omitted_by(&control, options).any(|name| *name == SET_COOKIE)
+    {
         return Err(NotStored::SetCookie);
     }
     if options.kind == CacheKind::Shared {
         shareable(request, &control, vary)?;
     }
     freshness::lifetime(exchange, &control, options)
+}
+
+/// The fields that are not stored with a response that may be: those that the qualified forms of
+/// `private` and `no-cache` name (RFC 9111 §5.2.2.4, §5.2.2.7).
+pub(crate) fn omitted(response: &HeaderMap, options: &PolicyOptions) -> Vec<HeaderName> {
+    let control = CacheControl::for_targets(response, &options.targets);
+    omitted_by(&control, options).cloned().collect()
+}
+
+fn omitted_by<'a>(
+    control: &'a CacheControl,
+    options: &PolicyOptions,
+) -> impl Iterator<Item = &'a HeaderName> {
+    let shared = options.kind == CacheKind::Shared;
+    let private = shared.then_some(&control.private);
+    let scopes = private.into_iter().chain([&control.no_cache]);
+    scopes.flat_map(|scope| match scope {
+        Scope::Fields(names) => names.as_slice(),
+        Scope::Absent | Scope::Whole => &[],
+    })
 }
 
 /// Whether the response may go to others than the one who asked.
@@ -112,7 +135,7 @@ fn shareable(
     vary: &VaryRule,
 ) -> Result<(), NotStored> {
     // RFC 9111 §5.2.2.7
-    if control.private.is_present() {
+    if control.private == Scope::Whole {
         return Err(NotStored::Private);
     }
     if control.public || control.s_maxage.is_some() {
@@ -169,7 +192,7 @@ mod tests {
         assert_eq!(refused_control("max-age=60"), None);
         assert_eq!(refused_control("max-age=60, no-store"), Some(NotStored::NoStore));
         assert_eq!(refused_control("max-age=60, private"), Some(NotStored::Private));
-        assert_eq!(refused_control("public, max-age=60, private=\"x\""), Some(NotStored::Private));
+        assert_eq!(refused_control("public, max-age=60, private=\"x\""), None, "but for the field");
         assert_eq!(refused_control("max-age=60, must-understand, no-store"), None);
     }
 
@@ -219,6 +242,23 @@ mod tests {
         assert_eq!(refused(basic, varied), Some(NotStored::Authorization));
         let private = PolicyOptions { kind: CacheKind::Private, ..Default::default() };
         assert_eq!(decide(basic, &[("cache-control", "private, max-age=60")], &private), None);
+    }
+
+    #[test]
+    fn fields_that_are_named_are_left_out() {
+        let response = [
+            ("cache-control", "max-age=60, private=\"x-user, Set-Cookie\", no-cache=\"x-now\""),
+            ("set-cookie", "id=1"),
+        ];
+        assert_eq!(refused(&[], &response), None, "the cookie is not stored");
+        let names = |options: &PolicyOptions| -> Vec<String> {
+            let names = omitted(&headers(&response), options);
+            names.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names(&PolicyOptions::default()), ["x-user", "set-cookie", "x-now"]);
+        let private = PolicyOptions { kind: CacheKind::Private, ..Default::default() };
+        assert_eq!(names(&private), ["x-now"]);
+        assert_eq!(decide(&[], &response, &private), Some(NotStored::SetCookie));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use super::*;
-use crate::budget::Budget;
+use crate::budget::{Budget, Reservation};
 use futures_util::FutureExt;
+use tokio::time::timeout;
 
 const LAG: Duration = Duration::from_secs(1);
 
@@ -100,9 +101,12 @@ async fn a_reader_that_stops_is_cut_off_only_when_others_wait_for_it() {
 #[tokio::test]
 async fn what_is_held_is_charged_and_what_is_stored_or_dropped_is_not() {
     let budget = Budget::new(1000);
-    let left = || {
-        let mut all = budget.reservation();
-        (0..=1000).rev().find(|bytes| all.grow(*bytes)).unwrap()
+    let left_of = |mut all: Reservation| (0..=1000).rev().find(|bytes| all.grow(*bytes)).unwrap();
+    let left = || left_of(budget.reservation());
+    let left_to_pass = || {
+        let mut passing = budget.reservation();
+        passing.pass();
+        left_of(passing)
     };
     let body = SharedBody::new(budget.reservation(), 500, None);
     let mut slow = body.reader().unwrap();
@@ -110,11 +114,12 @@ async fn what_is_held_is_charged_and_what_is_stored_or_dropped_is_not() {
     body.write("x".into(), LAG).await;
     assert_eq!(left(), 1000 - 400 - MIN_CHARGE);
     assert!(!body.write(vec![2; 200].into(), LAG).await, "beyond the limit");
-    assert_eq!(left(), 1000 - 400 - MIN_CHARGE - 200, "the reader still needs it all");
+    assert_eq!(left_to_pass(), 1000 - 400 - MIN_CHARGE - 200, "the reader still needs it all");
+    assert_eq!(left(), 1000, "which keeps nothing from being stored");
     next(&mut slow).await;
-    assert_eq!(left(), 1000 - MIN_CHARGE - 200);
+    assert_eq!(left_to_pass(), 1000 - MIN_CHARGE - 200);
     drop(slow);
-    assert_eq!(left(), 1000);
+    assert_eq!(left_to_pass(), 1000);
 
     let body = SharedBody::new(budget.reservation(), 500, None);
     let mut slow = body.reader().unwrap();
