@@ -85,7 +85,11 @@ pub(crate) fn storable(
     // 304, which are no whole responses, and for every status if the response asks for it.
     let is_final = (200..600).contains(&status.as_u16());
     let whole = !matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
-    if !is_final || !whole || (control.must_understand && !is_understood(status)) {
+    if !is_final
+        || !whole
+        || is_forbidden(status)
+        || (control.must_understand && !is_understood(status))
+    {
         return Err(NotStored::Status);
     }
     // RFC 9111 §5.2.2.3: whoever understands the status ignores no-store beside must-understand.
@@ -155,6 +159,12 @@ fn shareable(
     Ok(())
 }
 
+/// Whether the definition of a status forbids storing it, whatever the response says: RFC 6585 §3 to
+/// §6 do for what is about one request or client, and not about the resource.
+pub(super) fn is_forbidden(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 428 | 429 | 431 | 511)
+}
+
 /// Whether this cache does what RFC 9110 §15 says about caching a status; the two that ask for more
 /// (206 and 304) are never stored.
 fn is_understood(status: StatusCode) -> bool {
@@ -205,7 +215,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             storable(&Exchange { status, ..base }, &PolicyOptions::default()).err()
         };
-        for status in [101, 103, 206, 304, 600, 999] {
+        for status in [101, 103, 206, 304, 428, 429, 431, 511, 600, 999] {
             assert_eq!(with(status), Some(NotStored::Status), "{status}");
         }
         for status in [200, 299, 302, 404, 418, 503] {
