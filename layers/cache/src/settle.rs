@@ -8,7 +8,7 @@ use http::header::{AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE};
 use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
-use tower_keep_store::{BoxError, Count, Hit, Lead, Seen};
+use tower_keep_store::{BoxError, Count, Hit, Lead, Seen, State};
 
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
@@ -16,7 +16,7 @@ use crate::commit::{Commit, Fetched};
 use crate::conditional::{Validators, freshen, selects};
 use crate::core::{Core, Place};
 use crate::fill::{Answer, Answerer};
-use crate::judge::fallback;
+use crate::judge::{fallback, usable};
 use crate::landing::{Arriving, Failure, Landing, Refusal, Selector};
 use crate::part::{Part, Received};
 use crate::plan::{Plan, Times, content_length, with_date};
@@ -95,9 +95,13 @@ where
         self.core.space.count(Count::FailedFill);
         // A client that reloads doesn't want what is stored, but for the others it stays.
         let (for_others, now) = (RequestDirectives::default(), self.core.now());
-        let replaceable = stale
-            .as_ref()
-            .is_none_or(|hit| fallback(hit, self.asked.wish(&for_others), now).is_none());
+        let replaceable = stale.as_ref().is_none_or(|hit| {
+            // It may be used while it is refreshed, even where it must not stand in for a failure.
+            let wish = self.asked.wish(&for_others);
+            let in_use = hit.state_at(now) != State::Gone
+                && usable(hit, wish, now.as_millis()).is_some();
+            !in_use && fallback(hit, wish, now).is_none()
+        });
         let (result, detail) = match result {
             Ok(response) if replaceable => match self.plan(&response) {
                 Ok(plan) => return self.share(response, plan).await,

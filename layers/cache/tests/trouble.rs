@@ -79,6 +79,27 @@ async fn a_handler_that_always_hangs_holds_nobody_but_its_own_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_may_be_stored_does_not_end_the_use_of_what_is_refreshed() {
+    let origin = Origin::new(|n, _| async move {
+        let failed = n == 2;
+        let control = if failed { "max-age=60" } else { "max-age=1, stale-while-revalidate=60" };
+        let mut response = answer(&[("cache-control", control)], n.to_string());
+        if failed {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
+    });
+    let (cache, _) = cached(&origin);
+    send(&cache, get(&[])).await;
+    advance(SECOND * 2).await;
+    for expected in ["1", "1", "3"] {
+        let got = send(&cache, get(&[])).await;
+        settle().await;
+        assert_eq!((got.status, got.text()), (200, expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hung_handler_is_dropped_when_nobody_wants_its_answer() {
     for (finish, after) in [(false, 0), (true, 60)] {
         let layer = CacheLayer::builder(store()).finish_abandoned(finish).build().unwrap();
