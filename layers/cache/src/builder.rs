@@ -1,5 +1,6 @@
 //! The settings of a layer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,6 +13,7 @@ use crate::error::ConfigError;
 use crate::layer::CacheLayer;
 use crate::marks::Marks;
 use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
+use crate::rule::{Rule, Rules};
 use crate::stored::StoredCodec;
 
 /// Settings of a [`CacheLayer`].
@@ -25,6 +27,7 @@ use crate::stored::StoredCodec;
 /// | [`heuristic`](Self::heuristic) | off |
 /// | [`default_ttl`](Self::default_ttl), [`max_ttl`](Self::max_ttl) | none |
 /// | [`stale_while_revalidate`](Self::stale_while_revalidate), [`stale_if_error`](Self::stale_if_error) | 0 |
+/// | [`rule`](Self::rule) | none |
 /// | [`max_body`](Self::max_body) | 4 MiB |
 /// | [`max_in_flight`](Self::max_in_flight) | 64 MiB |
 /// | [`max_fill`](Self::max_fill) | 60 s |
@@ -40,6 +43,7 @@ pub struct CacheLayerBuilder {
     name: String,
     space: String,
     policy: PolicyOptions,
+    rules: Vec<Rule>,
     max_body: usize,
     max_in_flight: usize,
     max_fill: Duration,
@@ -57,6 +61,7 @@ impl CacheLayerBuilder {
             name: "tower-keep".to_owned(),
             space: "http".to_owned(),
             policy: PolicyOptions::default(),
+            rules: Vec::new(),
             max_body: 4 << 20,
             max_in_flight: 64 << 20,
             max_fill: Duration::from_secs(60),
@@ -143,6 +148,30 @@ impl CacheLayerBuilder {
     /// The `stale-if-error` (RFC 5861 §4) of responses that neither say nor forbid it.
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.policy.stale_if_error = window;
+        self
+    }
+
+    /// Adds a rule for some requests and their responses. The first that applies to a request counts
+    /// alone; what it leaves open, and what no rule is for, is as the settings above say. Default:
+    /// none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_keep_cache::{CacheLayer, Rule};
+    /// use tower_keep_store::{L1, Store};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+    /// let cache = CacheLayer::builder(keep)
+    ///     .rule(Rule::new().path_prefix("/assets").default_ttl(Duration::from_secs(3600)))
+    ///     .rule(Rule::new().negative_ttl(Duration::from_secs(5)))
+    ///     .build()?;
+    /// # let _ = cache;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
         self
     }
 
@@ -241,9 +270,10 @@ impl CacheLayerBuilder {
             ));
         }
         let space = self.store.space(&self.space, StoredCodec);
+        let policy = Arc::new(self.policy);
         let settings = Settings {
             name,
-            policy: self.policy,
+            rules: Rules::new(self.rules, &policy)?,
             max_body: self.max_body,
             max_fill: self.max_fill,
             max_wait: self.max_wait,

@@ -69,7 +69,7 @@ impl Capture {
         with_date(&mut headers, times);
         set_aside(&mut headers, &omit);
         set_aside(&mut headers, &[CONTENT_RANGE, CONTENT_LENGTH]);
-        if core.settings.policy.set_cookie != SetCookie::Store {
+        if asked.policy.set_cookie != SetCookie::Store {
             headers.remove(SET_COOKIE);
         }
         Some(Self {

@@ -10,7 +10,7 @@ use crate::cache_status::CacheName;
 use crate::key::{KeyError, Target};
 use crate::landing::{Landing, Selector};
 use crate::marks::Marks;
-use crate::policy::PolicyOptions;
+use crate::rule::Rules;
 use crate::stored::{Stored, Variants};
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) name: CacheName,
-    pub(crate) policy: PolicyOptions,
+    pub(crate) rules: Rules,
     pub(crate) max_body: usize,
     pub(crate) max_fill: Duration,
     pub(crate) max_wait: Duration,

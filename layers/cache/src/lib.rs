@@ -68,6 +68,13 @@
 //! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
 //! every scheme.
 //!
+//! # Origins that don't say
+//!
+//! A [`Rule`] says it for them, by path, host, method or any condition: how long a response is fresh
+//! that doesn't say, by its status; the least and the most for one that does; for how long a stale
+//! one may be used; or that a request is none of the cache's business
+//! ([`CacheLayerBuilder::rule`]). No rule makes shareable what is not.
+//!
 //! # Concurrent misses
 //!
 //! Of those who ask for the same at the same time, one asks the inner service, and the others get the
@@ -115,6 +122,7 @@ mod pump;
 mod range;
 mod renewal;
 mod respond;
+mod rule;
 mod service;
 mod settle;
 mod shared;
@@ -130,6 +138,7 @@ pub use cache_control::CacheControl;
 pub use error::ConfigError;
 pub use future::CacheFuture;
 pub use layer::CacheLayer;
-pub use policy::{CacheKind, Heuristic, SetCookie};
+pub use policy::{CacheKind, Heuristic, SetCookie, Statuses};
+pub use rule::{RequestHead, Rule};
 pub use service::Cache;
 pub use tags::CacheTags;

@@ -20,7 +20,7 @@ use crate::judge::{Wish, usable};
 use crate::landing::{Failure, Landing};
 use crate::look::Look;
 use crate::marks::is_identified;
-use crate::policy::{RequestDirectives, Reuse, reuse};
+use crate::policy::{PolicyOptions, RequestDirectives, Reuse, reuse};
 use crate::respond::{self, Asked};
 use crate::solo::Solo;
 use crate::stored::Stored;
@@ -40,6 +40,8 @@ pub(crate) struct Miss<S, ReqBody> {
     pub(crate) service: S,
     pub(crate) request: Request<ReqBody>,
     pub(crate) directives: RequestDirectives,
+    /// What the rules have chosen for the request.
+    pub(crate) policy: Arc<PolicyOptions>,
     pub(crate) look: Look,
     /// When this request came: it must not see what was invalidated before.
     pub(crate) asked: Moment,
@@ -159,7 +161,11 @@ where
 
     /// Refreshes what is stored, for nobody in particular, unless that is being done already.
     pub(crate) fn refresh(mut self) {
-        *self.request.method_mut() = Method::GET;
+        if self.request.method() != Method::GET {
+            *self.request.method_mut() = Method::GET;
+            let Some(policy) = self.core.settings.rules.policy(&self.request) else { return };
+            self.policy = policy;
+        }
         self.directives = RequestDirectives::default();
         let Join::Lead(lead, _) = self.join() else { return };
         let (answer, _) = oneshot::channel();
@@ -173,7 +179,7 @@ where
         background: bool,
         failures: u32,
     ) -> Fill<S, ReqBody, ResBody, S::Error> {
-        let asked = Asked::of(&self.request);
+        let asked = Asked::of(&self.request, &self.policy);
         Fill { miss: self, asked, lead, answer, background, failures }
     }
 
@@ -194,7 +200,7 @@ where
     ) -> Next<ResBody> {
         let core = &self.core;
         let now = core.now();
-        let asked = Asked::of(&self.request);
+        let asked = Asked::of(&self.request, &self.policy);
         let collapsed = CacheStatus::forwarded(self.look.fwd).collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {

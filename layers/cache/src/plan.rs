@@ -35,7 +35,6 @@ pub(crate) struct Times {
 impl Settings {
     /// Whether, and for how long, a response with these fields may be stored.
     pub(crate) fn verdict(
-        &self,
         asked: &Asked,
         times: Times,
         status: StatusCode,
@@ -51,7 +50,7 @@ impl Settings {
             request_time_ms: times.request_ms,
             response_time_ms: times.response_ms,
         };
-        storable(&exchange, &self.policy)
+        storable(&exchange, &asked.policy)
     }
 
     /// Whether and how the response is to be stored; if not, why not.
@@ -84,29 +83,26 @@ impl Settings {
     ) -> Result<Plan, Refusal> {
         let headers = response.headers();
         let vary = VaryRule::of(headers);
-        let verdict = self.verdict(asked, times, status, headers, &vary);
-        let lifetime = verdict.map_err(|reason| self.refusal(asked, status, reason.detail()))?;
+        let verdict = Self::verdict(asked, times, status, headers, &vary);
+        let lifetime = verdict.map_err(|reason| asked.refusal(status, reason.detail()))?;
         let tags = collect_tags(response.extensions(), headers);
         if tags.overflow {
-            return Err(self.refusal(asked, status, "tags"));
+            return Err(asked.refusal(status, "tags"));
         }
         let announced = content_length(headers).unwrap_or(0);
         if response.body().size_hint().lower().max(announced) > self.max_body as u64 {
-            return Err(self.refusal(asked, status, "too-large"));
+            return Err(asked.refusal(status, "too-large"));
         }
-        let omit = omitted(headers, &self.policy);
+        let omit = omitted(headers, &asked.policy);
         Ok(Plan { lifetime, vary, tags: tags.tags, omit })
     }
+}
 
+impl Asked {
     /// What it means to others that a response is not stored.
-    pub(crate) fn refusal(
-        &self,
-        asked: &Asked,
-        status: StatusCode,
-        detail: &'static str,
-    ) -> Refusal {
+    pub(crate) fn refusal(&self, status: StatusCode, detail: &'static str) -> Refusal {
         // What somebody gets who said who he is tells nothing of what others would.
-        let personal = self.policy.kind == CacheKind::Shared && is_identified(&asked.headers);
+        let personal = self.policy.kind == CacheKind::Shared && is_identified(&self.headers);
         Refusal {
             detail,
             personal,

@@ -3,6 +3,7 @@
 //!
 //! Everything here is a function of its arguments. Instants are milliseconds since the Unix epoch.
 
+mod defaults;
 mod freshness;
 mod request;
 mod reuse;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+pub(crate) use self::defaults::StatusTtls;
+pub use self::defaults::Statuses;
 pub(crate) use self::freshness::Lifetime;
 pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
 pub(crate) use self::reuse::{Reuse, StoredTimes, is_failure, reuse, usable_on_error};
@@ -73,6 +76,11 @@ pub(crate) struct PolicyOptions {
     pub(crate) heuristic: Heuristic,
     /// The lifetime when neither the response nor the heuristic says one.
     pub(crate) default_ttl: Option<Duration>,
+    /// The same by status, heuristically cacheable or not; it counts for more.
+    pub(crate) status_ttls: StatusTtls,
+    /// The shortest that a response stays fresh here which says how long, counted from when it was
+    /// received, unless it is an error or must be validated once stale.
+    pub(crate) min_ttl: Option<Duration>,
     /// The longest that a response stays fresh here, counted from when it was received.
     pub(crate) max_ttl: Option<Duration>,
     /// The `stale-while-revalidate` of responses that don't say one, nor forbid it.

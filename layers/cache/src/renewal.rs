@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use tower_keep_store::{Hit, MAX_TAGS, Tag};
 
 use crate::conditional::freshen;
-use crate::core::Core;
+use crate::core::Settings;
 use crate::landing::Refusal;
 use crate::plan::{Times, with_date};
 use crate::policy::{SetCookie, StoredTimes, omitted};
@@ -29,19 +29,18 @@ pub(crate) struct Renewal {
 impl Renewal {
     /// `stored` is the response in `hit`; `validation` the head of the response that validated it.
     pub(crate) fn of(
-        core: &Core,
         asked: &Asked,
         times: Times,
         hit: &Hit<Stored>,
         stored: &StoredResponse,
         validation: &Parts,
     ) -> Self {
-        let policy = &core.settings.policy;
+        let policy = &asked.policy;
         let mut headers = stored.headers.clone();
         freshen(&mut headers, &validation.headers, policy.set_cookie);
         with_date(&mut headers, times);
         let vary = VaryRule::of(&headers);
-        let verdict = core.settings.verdict(asked, times, stored.status, &headers, &vary);
+        let verdict = Settings::verdict(asked, times, stored.status, &headers, &vary);
         let renewed_times = match &verdict {
             Ok(lifetime) => StoredTimes::new(lifetime, times.response_ms),
             Err(_) => stored.times,
@@ -69,7 +68,7 @@ impl Renewal {
             Err(reason) => Some(reason.detail()),
             Ok(_) => (added.overflow || tags.len() > MAX_TAGS).then_some("tags"),
         };
-        let refusal = detail.map(|detail| core.settings.refusal(asked, stored.status, detail));
+        let refusal = detail.map(|detail| asked.refusal(stored.status, detail));
         Self { response, vary, tags, aside, refusal }
     }
 }

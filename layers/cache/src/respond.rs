@@ -1,5 +1,7 @@
 //! Making responses: from what is stored, from what is arriving, and from what merely passes.
 
+use std::sync::Arc;
+
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
 };
@@ -14,7 +16,7 @@ use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::Core;
 use crate::judge::{Wish, fallback};
 use crate::landing::Arriving;
-use crate::policy::RequestDirectives;
+use crate::policy::{PolicyOptions, RequestDirectives};
 use crate::range::partial;
 use crate::splice::Spliced;
 use crate::stored::{Stored, StoredResponse};
@@ -24,11 +26,17 @@ use crate::stored::{Stored, StoredResponse};
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+    /// What the rules have chosen for it.
+    pub(crate) policy: Arc<PolicyOptions>,
 }
 
 impl Asked {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        Self { method: request.method().clone(), headers: request.headers().clone() }
+    pub(crate) fn of<B>(request: &Request<B>, policy: &Arc<PolicyOptions>) -> Self {
+        Self {
+            method: request.method().clone(),
+            headers: request.headers().clone(),
+            policy: Arc::clone(policy),
+        }
     }
 
     /// With what the request's directives want.

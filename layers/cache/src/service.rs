@@ -89,6 +89,10 @@ where
                 ));
             }
         };
+        let by_rule = CacheStatus::forwarded(Fwd::Bypass).detail("rule");
+        if core.settings.rules.bypass(&request) {
+            return pass(request, by_rule);
+        }
         let primary = match core.primary_key(&request) {
             Ok(primary) => primary,
             Err(error) => {
@@ -118,7 +122,12 @@ where
         if nested::is_within(request.extensions(), core, &primary) {
             return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
         }
+        // It doesn't pass, as was just asked; but a condition may have come to answer otherwise.
+        let Some(policy) = core.settings.rules.policy(&request) else {
+            return pass(request, by_rule);
+        };
         let miss = Miss {
+            policy,
             look: Look::at(core, primary, request.headers()),
             core: Arc::clone(core),
             service: self.inner.clone(),

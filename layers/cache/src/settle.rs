@@ -98,8 +98,8 @@ where
         let replaceable = stale.as_ref().is_none_or(|hit| {
             // It may be used while it is refreshed, even where it must not stand in for a failure.
             let wish = self.asked.wish(&for_others);
-            let in_use = hit.state_at(now) != State::Gone
-                && usable(hit, wish, now.as_millis()).is_some();
+            let in_use =
+                hit.state_at(now) != State::Gone && usable(hit, wish, now.as_millis()).is_some();
             !in_use && fallback(hit, wish, now).is_none()
         });
         let (result, detail) = match result {
@@ -143,7 +143,7 @@ where
     async fn renew(self, hit: &Hit<Stored>, stored: &StoredResponse, validation: Parts) {
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
         let Renewal { response: renewed, vary, tags, aside, refusal } =
-            Renewal::of(&core, &asked, times, hit, stored, &validation);
+            Renewal::of(&asked, times, hit, stored, &validation);
         let status = match refusal {
             None => status.stored(),
             Some(refusal) => status.detail(refusal.detail),
@@ -274,7 +274,7 @@ where
         with_date(&mut headers, times);
         // What the store never gets is for whoever caused the fill.
         let mut aside = set_aside(&mut headers, &plan.omit);
-        if core.settings.policy.set_cookie != SetCookie::Store {
+        if asked.policy.set_cookie != SetCookie::Store {
             put_back(&mut aside, set_aside(&mut headers, &[SET_COOKIE]));
         }
         if parts

@@ -65,7 +65,7 @@ where
     ) -> Result<Response<CacheBody<ResBody>>, S::Error> {
         let hold = self.find().await;
         let now = self.core.now();
-        let asked = Asked::of(&self.request);
+        let asked = Asked::of(&self.request, &self.policy);
         let found = self.look.found.as_ref().and_then(|hit| hit.again(now));
         let wish = asked.wish(&self.directives);
         let verdict = found.as_ref().and_then(|hit| judge(hit, wish, now.as_millis()));
@@ -124,8 +124,8 @@ where
         if self.look.is_outdated() {
             self.look_again();
         }
+        let asked = Asked::of(&self.request, &self.policy);
         let Self { core, service, mut request, directives, look, .. } = self;
-        let asked = Asked::of(&request);
         let found = look.found.and_then(|hit| hit.again(core.now()));
         let stored = found.as_deref().and_then(Stored::response);
         nested::enter(request.extensions_mut(), &core, &look.place.primary);
@@ -227,7 +227,7 @@ impl Told<'_> {
             let status = status.detail("other-etag");
             return respond::validated(core, stored, asked, times.response_ms, &status);
         }
-        let renewal = Renewal::of(core, asked, times, hit, stored, &validation);
+        let renewal = Renewal::of(asked, times, hit, stored, &validation);
         if renewal.refusal.is_none() && !renewal.response.times.is_never_usable() {
             core.marks.clear(mark);
         }
@@ -246,16 +246,16 @@ impl Told<'_> {
         hold: Option<Hold>,
     ) -> Response<CacheBody<B>> {
         let Self { core, asked, times, place, status, .. } = *self;
-        let refusal = core.settings.refusal(asked, response.status(), "head");
+        let refusal = asked.refusal(response.status(), "head");
         let (parts, body) = response.into_parts();
         let len = stored.part.map_or(stored.body.len(), |part| part.of);
         let is_same = parts.status == stored.status
             && describes(&parts.headers, &stored.validators, len)
             && stored.part.is_none();
         if is_same && let Some(Hold { ticket, seen }) = hold {
-            let asked = &Asked { method: Method::GET, headers: asked.headers.clone() };
+            let asked = &Asked { method: Method::GET, ..asked.clone() };
             let Renewal { response, vary, tags, refusal, .. } =
-                Renewal::of(core, asked, times, hit, stored, &parts);
+                Renewal::of(asked, times, hit, stored, &parts);
             if refusal.is_none() {
                 let commit = Commit { core, ticket: &ticket, place, asked, seen };
                 commit.store(Fetched { response, vary, tags }).await;

@@ -36,7 +36,8 @@ pub(super) fn lifetime(
     let age = age_at_receipt(exchange, date);
     // The qualified form is about some fields only, which are not stored (`omitted`).
     let no_cache = control.no_cache == Scope::Whole;
-    let lifetime = match explicit(exchange, control, options.kind, date) {
+    let explicit = explicit(exchange, control, options.kind, date);
+    let lifetime = match explicit {
         // RFC 9111 §5.2.2.4: usable only after a validation, so never fresh.
         _ if no_cache => Duration::ZERO,
         Some(lifetime) => lifetime,
@@ -49,6 +50,11 @@ pub(super) fn lifetime(
     let must_revalidate = control.must_revalidate
         || no_cache
         || (shared && (control.proxy_revalidate || control.s_maxage.is_some()));
+    // More than the RFC permits, so only where somebody asked for it: the origin's time is
+    // stretched, but not where it forbids anything past it, nor for an error.
+    let stretched = explicit.is_some() && !must_revalidate && exchange.status.as_u16() < 400;
+    let least = options.min_ttl.filter(|_| stretched);
+    let lifetime = least.map_or(lifetime, |least| lifetime.max(age.saturating_add(least)));
     // A response can be stale when it comes; the windows began when it became so.
     let stale_for = age.saturating_sub(lifetime);
     let window = |said: Option<u32>, default: Duration| match said {
@@ -128,20 +134,20 @@ fn guessed(
     options: &PolicyOptions,
     date: u64,
 ) -> Option<Duration> {
-    if !control.public && !is_heuristically_cacheable(exchange.status) {
-        return None;
-    }
+    let usual = control.public || is_heuristically_cacheable(exchange.status);
     let from_modification = match options.heuristic {
-        Heuristic::Off => None,
-        Heuristic::Fraction { percent, cap } => {
+        Heuristic::Fraction { percent, cap } if usual => {
             let modified = exchange.response.get(LAST_MODIFIED).and_then(field::http_date);
             modified.map(|modified| {
                 let since = Duration::from_secs(date.saturating_sub(modified));
                 (since.saturating_mul(percent.into()) / 100).min(cap)
             })
         }
+        _ => None,
     };
-    from_modification.or(options.default_ttl).filter(|lifetime| !lifetime.is_zero())
+    let by_status = options.status_ttls.of(exchange.status);
+    let default = by_status.or(options.default_ttl.filter(|_| usual));
+    from_modification.or(default).filter(|lifetime| !lifetime.is_zero())
 }
 
 /// RFC 9110 §15.1, without 206, which is never stored.

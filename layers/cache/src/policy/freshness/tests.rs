@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::storable;
+use crate::policy::{Statuses, storable};
 use crate::vary::VaryRule;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT, and a fraction of a second.
@@ -130,6 +130,70 @@ fn what_says_nothing_is_not_kept_unless_configured() {
     let none = VaryRule::default();
     let found = Exchange { status: StatusCode::FOUND, ..exchange(&request, &response, &none) };
     assert_eq!(storable(&found, &default), Err(NotStored::NoFreshness));
+}
+
+#[test]
+fn a_lifetime_by_status_is_for_what_says_nothing() {
+    let secs = Duration::from_secs;
+    let mut options = PolicyOptions { default_ttl: Some(secs(5)), ..Default::default() };
+    options.status_ttls.add(StatusCode::FOUND.into(), secs(7));
+    options.status_ttls.add(Statuses::SERVER_ERROR, secs(9));
+    let decide = |status, control| {
+        let (request, response) = (HeaderMap::new(), headers(&[("cache-control", control)]));
+        let vary = VaryRule::default();
+        let status = StatusCode::from_u16(status).unwrap();
+        let decided =
+            storable(&Exchange { status, ..exchange(&request, &response, &vary) }, &options);
+        decided.map(|lifetime| lifetime.fresh_for.as_secs())
+    };
+    assert_eq!(decide(200, ""), Ok(5));
+    assert_eq!(decide(302, ""), Ok(7));
+    assert_eq!(decide(503, ""), Ok(9));
+    assert_eq!(decide(303, ""), Err(NotStored::NoFreshness));
+    assert_eq!(decide(303, "public"), Ok(5));
+    assert_eq!(decide(511, ""), Err(NotStored::Status));
+    for (control, refused) in [
+        ("no-store", NotStored::NoStore),
+        ("private", NotStored::Private),
+        ("no-cache", NotStored::Stale),
+        ("max-age=0", NotStored::Stale),
+    ] {
+        assert_eq!(decide(302, control), Err(refused), "{control}");
+    }
+    assert_eq!(decide(302, "max-age=60"), Ok(60));
+}
+
+#[test]
+fn the_shortest_time_stretches_what_the_origin_says_unless_it_insists() {
+    let options = PolicyOptions {
+        min_ttl: Some(Duration::from_secs(60)),
+        default_ttl: Some(Duration::from_secs(5)),
+        ..Default::default()
+    };
+    let decide = |fields: &[(&str, &str)], options: &PolicyOptions| {
+        decide(fields, options).map(|it| (it.fresh_for.as_secs(), it.stale_if_error.as_secs()))
+    };
+    let said = |control: &str| decide(&[("cache-control", control), ("etag", "\"a\"")], &options);
+    assert_eq!(said("max-age=1"), Ok((60, 0)));
+    assert_eq!(said("max-age=0, stale-if-error=9"), Ok((60, 9)));
+    assert_eq!(said("max-age=100"), Ok((100, 0)));
+    assert_eq!(said(""), Ok((5, 0)), "a default is as it was given");
+    for insists in ["must-revalidate", "proxy-revalidate", "s-maxage=1", "no-cache"] {
+        let control = format!("max-age=1, {insists}");
+        assert!(said(&control).unwrap().0 <= 1, "{insists}");
+    }
+    assert_eq!(decide(&[("expires", "0")], &options), Ok((60, 0)));
+    let old = [("cache-control", "max-age=10, stale-if-error=9"), ("age", "300")];
+    assert_eq!(decide(&old, &options), Ok((60, 9)), "counted from when it was received");
+
+    let capped = PolicyOptions { max_ttl: Some(Duration::from_secs(20)), ..options.clone() };
+    assert_eq!(decide(&[("cache-control", "max-age=1")], &capped), Ok((20, 0)));
+
+    let (request, response) = (HeaderMap::new(), headers(&[("cache-control", "max-age=1")]));
+    let none = VaryRule::default();
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let error = Exchange { status, ..exchange(&request, &response, &none) };
+    assert_eq!(storable(&error, &options).unwrap().fresh_for.as_secs(), 1);
 }
 
 #[test]
