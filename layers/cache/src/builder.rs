@@ -14,6 +14,7 @@ use crate::layer::CacheLayer;
 use crate::marks::Marks;
 use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
 use crate::rule::{Rule, Rules};
+use crate::status_field::CacheStatusField;
 use crate::stored::StoredCodec;
 
 /// Settings of a [`CacheLayer`].
@@ -21,6 +22,7 @@ use crate::stored::StoredCodec;
 /// | setting | default |
 /// | --- | --- |
 /// | [`name`](Self::name) | `tower-keep` |
+/// | [`cache_status`](Self::cache_status) | on |
 /// | [`space`](Self::space) | `http` |
 /// | [`kind`](Self::kind) | shared |
 /// | [`set_cookie`](Self::set_cookie) | refuse |
@@ -41,6 +43,7 @@ use crate::stored::StoredCodec;
 pub struct CacheLayerBuilder {
     store: Store,
     name: String,
+    status_field: CacheStatusField,
     space: String,
     policy: PolicyOptions,
     rules: Vec<Rule>,
@@ -59,6 +62,7 @@ impl CacheLayerBuilder {
         Self {
             store,
             name: "tower-keep".to_owned(),
+            status_field: CacheStatusField::On,
             space: "http".to_owned(),
             policy: PolicyOptions::default(),
             rules: Vec::new(),
@@ -76,6 +80,24 @@ impl CacheLayerBuilder {
     /// What the cache calls itself in `Cache-Status` (RFC 9211 §2).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// What responses say of the cache in `Cache-Status` (RFC 9211).
+    ///
+    /// ```
+    /// use tower_keep_cache::{CacheLayer, CacheStatusField};
+    /// use tower_keep_store::{L1, Store};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+    /// let silent = CacheLayer::builder(keep).cache_status(CacheStatusField::Off).build()?;
+    /// # let _ = silent;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cache_status(mut self, field: CacheStatusField) -> Self {
+        self.status_field = field;
         self
     }
 
@@ -273,6 +295,7 @@ impl CacheLayerBuilder {
         let policy = Arc::new(self.policy);
         let settings = Settings {
             name,
+            status_field: self.status_field,
             rules: Rules::new(self.rules, &policy)?,
             max_body: self.max_body,
             max_fill: self.max_fill,

@@ -11,6 +11,7 @@ use crate::key::{KeyError, Target};
 use crate::landing::{Landing, Selector};
 use crate::marks::Marks;
 use crate::rule::Rules;
+use crate::status_field::{CacheStatusField, Finish};
 use crate::stored::{Stored, Variants};
 
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) name: CacheName,
+    pub(crate) status_field: CacheStatusField,
     pub(crate) rules: Rules,
     pub(crate) max_body: usize,
     pub(crate) max_fill: Duration,
@@ -88,6 +90,22 @@ impl Core {
         Ok(primary)
     }
 
+    /// What remains to be done to the `Cache-Status` of the answer to a request.
+    pub(crate) fn finish<B>(&self, field: CacheStatusField, request: &Request<B>) -> Finish {
+        let Ok(primary) = self.primary_key(request) else { return Finish::without_key(field) };
+        let mut variant = None;
+        self.peek(&primary, &mut variant, request.headers(), self.now());
+        let space = self.space.key_buf().as_bytes().len();
+        let mut shown = primary.as_bytes().get(space..).unwrap_or_default().to_vec();
+        if let Some(variant) = variant {
+            // Behind the resource and what names the rule.
+            let chosen = variant.as_bytes().get(primary.as_bytes().len() + VARIANT_ID_LEN..);
+            shown.push(b' ');
+            shown.extend_from_slice(chosen.unwrap_or_default());
+        }
+        Finish::of(field, &shown)
+    }
+
     /// All keys that a resource may have.
     pub(crate) fn each_key(&self, target: &Target<'_>) -> Vec<KeyBuf> {
         target.each_form(|| self.space.key_buf())
@@ -117,6 +135,9 @@ impl Core {
         }
     }
 }
+
+/// How many bytes stand between the key of a resource and what chooses a variant of it.
+const VARIANT_ID_LEN: usize = 1 + size_of::<u64>();
 
 /// The key of the variant of a resource that these request headers select.
 pub(crate) fn variant_key(primary: &KeyBuf, variants: &Variants, headers: &HeaderMap) -> KeyBuf {

@@ -16,6 +16,7 @@ use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::core::Core;
 use crate::respond;
+use crate::status_field::Finish;
 
 pin_project! {
     /// The future of [`Cache`](crate::Cache).
@@ -28,6 +29,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, ReqBody, ResBody>,
+        finish: Finish,
     }
 }
 
@@ -48,7 +50,7 @@ where
     S: Service<Request<ReqBody>>,
 {
     pub(crate) fn hit(response: Response<CacheBody<ResBody>>) -> Self {
-        Self { state: State::Hit { response: Some(response) } }
+        Self { state: State::Hit { response: Some(response) }, finish: Finish::Leave }
     }
 
     /// Waits for `service` to be ready, and passes the request on.
@@ -58,13 +60,19 @@ where
         core: Arc<Core>,
         status: CacheStatus,
     ) -> Self {
-        Self { state: State::Pass { call: Oneshot::new(service, request), core, status } }
+        let call = Oneshot::new(service, request);
+        Self { state: State::Pass { call, core, status }, finish: Finish::Leave }
     }
 
     pub(crate) fn miss(
         miss: impl Future<Output = Result<Response<CacheBody<ResBody>>, S::Error>> + Send + 'static,
     ) -> Self {
-        Self { state: State::Miss { miss: Box::pin(miss) } }
+        Self { state: State::Miss { miss: Box::pin(miss) }, finish: Finish::Leave }
+    }
+
+    /// The same, with this done to the response.
+    pub(crate) fn finish(self, finish: Finish) -> Self {
+        Self { finish, ..self }
     }
 }
 
@@ -75,18 +83,20 @@ where
     type Output = Result<Response<CacheBody<ResBody>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
+        let this = self.project();
+        let mut response = match this.state.project() {
             StateProj::Hit { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+                Some(response) => response,
                 // Polled after it was done.
-                None => Poll::Pending,
+                None => return Poll::Pending,
             },
             StateProj::Pass { call, core, status } => {
-                let response = ready!(call.poll(cx))?;
-                Poll::Ready(Ok(respond::pass(core, response, status)))
+                respond::pass(core, ready!(call.poll(cx))?, status)
             }
-            StateProj::Miss { miss } => miss.as_mut().poll(cx),
-        }
+            StateProj::Miss { miss } => ready!(miss.as_mut().poll(cx))?,
+        };
+        this.finish.apply(response.headers_mut());
+        Poll::Ready(Ok(response))
     }
 }
 

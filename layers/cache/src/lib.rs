@@ -87,7 +87,8 @@
 //!
 //! # What a response says about it
 //!
-//! `Cache-Status` (RFC 9211) is on every response: `hit` with the seconds left, or `fwd` with the
+//! `Cache-Status` (RFC 9211) is on every response, unless it is
+//! [switched off](CacheLayerBuilder::cache_status): `hit` with the seconds left, or `fwd` with the
 //! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
 //! where something kept it from being stored. `stored` is what the head of the response lets hope
 //! for: a body that then breaks off, or an invalidation that comes first, still prevents it.
@@ -128,6 +129,7 @@ mod settle;
 mod shared;
 mod solo;
 mod splice;
+mod status_field;
 mod stored;
 mod tags;
 mod vary;
@@ -141,4 +143,5 @@ pub use layer::CacheLayer;
 pub use policy::{CacheKind, Heuristic, SetCookie, Statuses};
 pub use rule::{RequestHead, Rule};
 pub use service::Cache;
+pub use status_field::CacheStatusField;
 pub use tags::CacheTags;

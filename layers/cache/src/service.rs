@@ -20,6 +20,7 @@ use crate::miss::Miss;
 use crate::nested;
 use crate::policy::{BypassReason, RequestClass, Reuse};
 use crate::respond;
+use crate::status_field::CacheStatusField;
 
 /// Answers from the store what it can, and stores what it may of the rest.
 ///
@@ -62,6 +63,30 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.core.settings.status_field {
+            CacheStatusField::On => self.answer(request),
+            field => {
+                let finish = self.core.finish(field, &request);
+                self.answer(request).finish(finish)
+            }
+        }
+    }
+}
+
+impl<S> Cache<S> {
+    fn answer<ReqBody, ResBody>(
+        &self,
+        request: Request<ReqBody>,
+    ) -> CacheFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        ReqBody: Body + Send + 'static,
+        ResBody: Body + Send + 'static,
+        ResBody::Data: Send,
+        ResBody::Error: Into<BoxError>,
+    {
         let core = &self.core;
         let pass = |request, status| {
             CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status)

@@ -17,9 +17,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep, timeout};
 use tower::ServiceExt;
-use tower_keep_cache::{CacheTags, Heuristic, SetCookie};
+use tower_keep_cache::{CacheStatusField, CacheTags, Heuristic, SetCookie};
 
-use origin::{Answer, Origin, answer, cached, cached_with, get, read, request, send, trickle};
+use origin::{Answer, Got, Origin, answer, cached, cached_with, get, read, request, send, trickle};
 
 const SECOND: Duration = Duration::from_secs(1);
 type Fields = &'static [(&'static str, &'static str)];
@@ -788,4 +788,31 @@ fn configurations_that_cannot_work_say_what_to_change() {
     assert!(text(builder().max_body(0).build()).contains("max_body"));
     assert!(text(builder().max_in_flight(1).build()).contains("max_in_flight"));
     assert!(text(builder().max_lag(Duration::ZERO).build()).contains("max_lag"));
+}
+
+#[tokio::test]
+async fn cache_status_can_show_the_key_or_be_silent() {
+    let origin = Origin::with(&[
+        ("cache-control", "max-age=60"),
+        ("vary", "accept-language"),
+        ("cache-status", "earlier; hit"),
+    ]);
+    let lines = |got: &Got| -> Vec<String> {
+        let lines = got.headers.get_all("cache-status").iter();
+        lines.map(|line| line.to_str().unwrap().to_owned()).collect()
+    };
+    let asked = || get(&[("accept-language", "de")]);
+    let (cache, _) = cached_with(&origin, |it| it.cache_status(CacheStatusField::WithKey));
+    let miss = r#"tower-keep; fwd=uri-miss; fwd-status=200; stored; key="http example.com/a""#;
+    assert_eq!(lines(&send(&cache, asked()).await), ["earlier; hit", miss]);
+    let hit = &lines(&send(&cache, asked()).await)[1];
+    let key = r#"; key="http example.com/a accept-language:de%0A""#;
+    assert!(hit.starts_with("tower-keep; hit; ttl=") && hit.ends_with(key), "{hit}");
+
+    let (cache, _) = cached_with(&origin, |it| it.cache_status(CacheStatusField::Off));
+    for _ in 0..2 {
+        assert_eq!(lines(&send(&cache, asked()).await), ["earlier; hit"]);
+    }
+    let post = send(&cache, request("POST", "http://example.com/a", &[])).await;
+    assert_eq!(lines(&post), ["earlier; hit"]);
 }
