@@ -7,35 +7,38 @@
 //! environment: `CACHE_HEURISTIC=10` makes what says nothing fresh for 10 % of the time since its
 //! `Last-Modified`, at most a day (RFC 9111 §4.2.2); `CACHE_SET_COOKIE=store` stores responses that
 //! set cookies, `strip` does so without the cookies.
+//!
+//! On SIGTERM or Ctrl-C, responses that are under way are finished first.
 
 #![allow(clippy::print_stdout, reason = "a program says on standard output what it serves")]
 
+mod config;
+mod expect;
 mod forward;
+mod front;
+mod hop;
+mod max_forwards;
+mod server;
 
+use std::collections::hash_map::RandomState;
+use std::env;
 use std::error::Error;
-use std::net::SocketAddr;
+use std::hash::BuildHasher;
 use std::process::ExitCode;
-use std::time::Duration;
-use std::{env, io};
+use std::sync::Arc;
 
-use http::uri::{Authority, Uri};
-use http::{HeaderName, Request};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use http::HeaderName;
 use tokio::net::TcpListener;
 use tokio::signal;
-use tower::{Layer, ServiceExt};
-use tower_keep::cache::{Heuristic, SetCookie};
+use tower::Layer;
 use tower_keep::prelude::*;
 
+use config::Config;
 use forward::Forward;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve().await {
+    match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edge: {error}");
@@ -44,89 +47,55 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args().skip(1);
-    let usage = "usage: edge ORIGIN_URL [LISTEN_ADDRESS]";
-    let origin = origin(&arguments.next().ok_or(usage)?)?;
-    let listen = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let listen: SocketAddr = listen.parse().map_err(|error| format!("{listen}: {error}"))?;
-
-    let cache = CacheLayer::builder(store().await?)
+async fn run() -> Result<(), Box<dyn Error>> {
+    let config = Config::read(env::args().skip(1), |name| env::var(name).ok())?;
+    let Config { origin, listen, .. } = &config;
+    let cache = CacheLayer::builder(store(config.redis.as_deref()).await?)
         .name("edge")
         .targets([HeaderName::from_static("cdn-cache-control")])
-        .heuristic(heuristic()?)
-        .set_cookie(set_cookie()?)
+        .heuristic(config.heuristic)
+        .set_cookie(config.set_cookie)
         .build()?;
-    let cached = cache.layer(Forward::to(origin.clone()));
+    let pseudonym: Arc<str> = pseudonym().into();
+    let service = cache.layer(Forward::to(origin.clone(), Arc::clone(&pseudonym)));
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;
+    let stop = stopped()?;
     println!("http://{} is in front of http://{origin}", listener.local_addr()?);
-    let server = auto::Builder::new(TokioExecutor::new());
-    let connections = GracefulShutdown::new();
-    loop {
-        let (stream, client) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                // Such as too many open files: others may close theirs.
-                Err(error) => {
-                    eprintln!("edge: accept: {error}");
-                    continue;
-                }
-            },
-            _ = signal::ctrl_c() => break,
-        };
-        let service = cached.clone().map_request(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(client);
-            request
-        });
-        let connection = server.serve_connection_with_upgrades(
-            TokioIo::new(stream),
-            TowerToHyperService::new(service),
-        );
-        let connection = connections.watch(connection.into_owned());
-        // What a client does to its connection is no news.
-        tokio::spawn(async move { drop(connection.await) });
-    }
-    drop(listener);
-    connections.shutdown().await;
+    server::serve(listener, service, pseudonym, stop).await;
     Ok(())
 }
 
-/// The host and port of an origin's URL.
-fn origin(url: &str) -> Result<Authority, Box<dyn Error>> {
-    let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(format!("{url}: an origin is given as http://host:port").into());
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(format!("{url}: an origin has no path; requests bring their own").into());
-    }
-    let authority = uri.into_parts().authority;
-    Ok(authority.ok_or_else(|| io::Error::other(format!("{url}: there is no host in it")))?)
+/// The name in `Via`: another one for each process, so that an edge in front of another isn't taken
+/// for a loop.
+fn pseudonym() -> String {
+    format!("edge-{:08x}", RandomState::new().hash_one("edge") >> 32)
 }
 
-fn heuristic() -> Result<Heuristic, Box<dyn Error>> {
-    let Ok(percent) = env::var("CACHE_HEURISTIC") else { return Ok(Heuristic::Off) };
-    let percent = percent.parse().map_err(|error| format!("CACHE_HEURISTIC: {error}"))?;
-    Ok(Heuristic::Fraction { percent, cap: Duration::from_secs(24 * 3600) })
-}
-
-fn set_cookie() -> Result<SetCookie, Box<dyn Error>> {
-    match env::var("CACHE_SET_COOKIE").as_deref() {
-        Err(_) | Ok("refuse") => Ok(SetCookie::Refuse),
-        Ok("strip") => Ok(SetCookie::Strip),
-        Ok("store") => Ok(SetCookie::Store),
-        Ok(other) => {
-            Err(format!("CACHE_SET_COOKIE: {other:?} is not refuse, strip or store").into())
+/// Waits for a signal to stop. From the first poll on, none is lost.
+#[cfg(unix)]
+fn stopped() -> Result<impl Future<Output = ()>, Box<dyn Error>> {
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
         }
-    }
+    })
 }
 
-async fn store() -> Result<Store, Box<dyn Error>> {
+#[cfg(not(unix))]
+fn stopped() -> Result<impl Future<Output = ()>, Box<dyn Error>> {
+    Ok(async { drop(signal::ctrl_c().await) })
+}
+
+async fn store(redis: Option<&str>) -> Result<Store, Box<dyn Error>> {
     let builder = Store::builder().l1(L1::bytes(256 * 1024 * 1024));
-    let builder = match env::var("REDIS_URL") {
-        Ok(url) => builder.l2(Redis::connect(&url).await.map_err(|e| format!("REDIS_URL: {e}"))?),
-        Err(_) => builder,
+    let builder = match redis {
+        Some(url) => {
+            builder.l2(Redis::connect(url).await.map_err(|e| format!("REDIS_URL: {e}"))?)
+        }
+        None => builder,
     };
     Ok(builder.build()?)
 }

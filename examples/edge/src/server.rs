@@ -1,0 +1,65 @@
+//! Accepts connections until it is told to stop, and then sees them through.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tower::Service;
+
+use crate::front::front;
+
+/// How long a shutdown waits for the responses that are under way.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Serves until `stop` is done, and all connections are.
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    pseudonym: Arc<str>,
+    stop: impl Future<Output = ()>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let server = auto::Builder::new(TokioExecutor::new());
+    let connections = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, client) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                // Such as too many open files: others may close theirs, which takes a moment.
+                Err(error) => {
+                    eprintln!("edge: accept: {error}");
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            },
+            () = stop.as_mut() => break,
+        };
+        let io = TokioIo::new(stream);
+        let service = front(service.clone(), Arc::clone(&pseudonym), client);
+        let service = TowerToHyperService::new(service);
+        let connection = server.serve_connection_with_upgrades(io, service);
+        let connection = connections.watch(connection.into_owned());
+        // What a client does to its connection is no news.
+        tokio::spawn(async move { drop(connection.await) });
+    }
+    drop(listener);
+    if timeout(GRACE, connections.shutdown()).await.is_err() {
+        eprintln!("edge: some clients have not taken their responses, and are left");
+    }
+}
