@@ -24,6 +24,7 @@ use tower::Service;
 
 use crate::expect::{Held, hold};
 use crate::hop;
+use crate::interim::Sink;
 use crate::max_forwards::count_down;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -70,7 +71,7 @@ impl Service<Request<Incoming>> for Forward {
         }
         let (mut request, go) = hold(request);
         prepare(&mut request, &self.origin, &self.pseudonym);
-        await_continue(&mut request, go);
+        hand_on_interim_responses(&mut request, go);
         let response = self.client.request(request);
         let pseudonym = Arc::clone(&self.pseudonym);
         Box::pin(async move {
@@ -141,9 +142,10 @@ fn prepare<B>(request: &mut Request<B>, origin: &Authority, pseudonym: &str) {
     }
 }
 
-/// Lets the content go when the origin asks for it.
-fn await_continue(request: &mut Request<Held>, go: Option<oneshot::Sender<()>>) {
-    if go.is_none() {
+/// Lets the client hear what the origin says before its response.
+fn hand_on_interim_responses(request: &mut Request<Held>, go: Option<oneshot::Sender<()>>) {
+    let sink = request.extensions_mut().remove::<Sink>();
+    if sink.is_none() && go.is_none() {
         return;
     }
     let go = Mutex::new(go);
@@ -152,6 +154,8 @@ fn await_continue(request: &mut Request<Held>, go: Option<oneshot::Sender<()>>) 
             let go = go.lock().unwrap_or_else(PoisonError::into_inner).take();
             // If the content isn't wanted any more, nobody listens.
             go.map(|go| go.send(()));
+        } else if let Some(sink) = &sink {
+            sink.send(interim.status(), interim.headers());
         }
     });
 }

@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::hop;
+use crate::interim::Interims;
 
 /// The inner service's body, or one of our own.
 type Body<B> = Either<B, Full<Bytes>>;
@@ -20,6 +21,7 @@ pub(crate) fn front<S, B>(
     service: S,
     pseudonym: Arc<str>,
     client: SocketAddr,
+    interims: Interims,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Body<B>>,
@@ -34,6 +36,7 @@ where
 {
     service_fn(move |mut request: Request<Incoming>| {
         let service = service.clone();
+        let turn = interims.turn(request.version());
         let is_loop = is_loop(request.headers(), &pseudonym);
         async move {
             if is_loop {
@@ -41,7 +44,11 @@ where
             }
             hop::receive(&mut request);
             request.extensions_mut().insert(client);
+            if let Some(turn) = &turn {
+                request.extensions_mut().insert(turn.sink());
+            }
             let response = service.oneshot(request).await;
+            drop(turn);
             response.map(|response| response.map(Either::Left))
         }
     })

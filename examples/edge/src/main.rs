@@ -17,6 +17,7 @@ mod expect;
 mod forward;
 mod front;
 mod hop;
+mod interim;
 mod max_forwards;
 mod server;
 

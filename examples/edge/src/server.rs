@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::front::front;
+use crate::interim::{InterimIo, Interims};
 
 /// How long a shutdown waits for the responses that are under way.
 const GRACE: Duration = Duration::from_secs(30);
@@ -50,8 +51,12 @@ pub(crate) async fn serve<S, B>(
             },
             () = stop.as_mut() => break,
         };
-        let io = TokioIo::new(stream);
-        let service = front(service.clone(), Arc::clone(&pseudonym), client);
+        // An interim response and the final one are two small writes: neither is to wait for the
+        // acknowledgement of the other. If this can't be set, they do.
+        let _ = stream.set_nodelay(true);
+        let interims = Interims::default();
+        let io = TokioIo::new(InterimIo::new(stream, interims.clone()));
+        let service = front(service.clone(), Arc::clone(&pseudonym), client, interims);
         let service = TowerToHyperService::new(service);
         let connection = server.serve_connection_with_upgrades(io, service);
         let connection = connections.watch(connection.into_owned());
