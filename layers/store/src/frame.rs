@@ -28,7 +28,7 @@ const HEADER_LEN: usize = 36;
 const CHECKSUM_AT: usize = 28;
 /// How much of a frame names it: magic to token. Comparing this much compares frames.
 pub(crate) const TOKEN_LEN: usize = 28;
-/// Enough for 66 tags of 256 bytes each, and the rest.
+/// Enough for 67 tags of 256 bytes each, and the rest.
 const MAX_META_LEN: usize = 32 * 1024;
 
 /// Everything about an entry but its value, as the second tier keeps it.
@@ -159,8 +159,8 @@ pub(crate) fn token(frame: &Bytes) -> Bytes {
 fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
     let config = bincode::config::standard().with_limit::<{ 4 * MAX_META_LEN }>();
     let (wire, read): (WireMeta, usize) = bincode::serde::decode_from_slice(bytes, config).ok()?;
-    // Two tags more than a user may set: the store's own.
-    if read != bytes.len() || wire.tags.len() > MAX_TAGS + 2 {
+    // Three tags more than a user may set: the store's own, and that of a part of the space.
+    if read != bytes.len() || wire.tags.len() > MAX_TAGS + 3 {
         return None;
     }
     let tags = wire.tags.into_iter().map(|(name, hard, soft)| {
@@ -210,6 +210,19 @@ mod tests {
                 (Tag::everything(), Epochs::all(9)),
                 (Tag::new("a").unwrap(), Epochs { hard: 1, soft: 2, touched: 1 }),
             ],
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_all_tags_that_an_entry_may_have() {
+        let long = |n: usize| Tag::new(format!("{n:0>MAX_TAG_LEN$}")).unwrap();
+        let own = |space: &str| [Tag::everything(), Tag::space(space), Tag::part(space, u128::MAX)];
+        for space in ["http".to_owned(), "x".repeat(1000)] {
+            let tags = own(&space).into_iter().chain((0..MAX_TAGS).map(long));
+            let meta =
+                FrameMeta { tags: tags.map(|tag| (tag, Epochs::all(1))).collect(), ..meta() };
+            let frame = encode(1, 77, &meta, &Encoded::default()).unwrap();
+            assert_eq!(decode(1, &frame).unwrap().0, meta);
         }
     }
 

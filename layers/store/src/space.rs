@@ -35,6 +35,7 @@ pub struct Space<V>(Arc<Shared<V>>);
 
 struct Shared<V> {
     store: Store,
+    name: Arc<str>,
     prefix: KeyBuf,
     tags: [Tag; 2],
     codec: Box<dyn Codec<V>>,
@@ -64,7 +65,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         name.write_key(&mut prefix);
         prefix.push(b":");
         let tags = [Tag::everything(), Tag::space(name)];
-        Self(Arc::new(Shared { store, prefix, tags, codec: Box::new(codec) }))
+        let name = Arc::from(name);
+        Self(Arc::new(Shared { store, name, prefix, tags, codec: Box::new(codec) }))
     }
 
     fn inner(&self) -> &Arc<Inner> {
@@ -372,6 +374,21 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.too_large.add();
         }
         Some(stored)
+    }
+
+    /// A tag for a part of this space, by a digest of what that is: for a layer whose entries belong
+    /// together in another way than by the tags of its users. It is one of the store's own, so that
+    /// neither they nor what they serve can name it. An entry may have one of these beside the
+    /// [`MAX_TAGS`](crate::MAX_TAGS) of its user.
+    ///
+    /// Parts with the same digest are invalidated together.
+    pub fn part_tag(&self, digest: u128) -> Tag {
+        Tag::part(&self.0.name, digest)
+    }
+
+    /// Invalidates every entry that carries `tag`, one of [`part_tag`](Self::part_tag) included.
+    pub async fn invalidate(&self, tag: &Tag, strength: Strength) -> Reach {
+        self.0.store.invalidate(tag.clone(), strength).await
     }
 
     /// Invalidates every entry of this space, at the cost of one tag.

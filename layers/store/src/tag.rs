@@ -16,6 +16,9 @@ pub const MAX_TAGS: usize = 64;
 /// What the tag of a space begins with. Even a space without a name differs from everything.
 const OWN_PREFIX: &str = "*:";
 
+/// What the tags of a part of a space begin with.
+const PART_PREFIX: &str = "*/";
+
 /// A name under which entries are invalidated together.
 ///
 /// ```
@@ -62,6 +65,17 @@ impl Tag {
             Self(Arc::from([OWN_PREFIX, name].concat()))
         } else {
             Self(Arc::from(format!("{OWN_PREFIX}{:032x}", xxh3_128(name.as_bytes()))))
+        }
+    }
+
+    /// A tag of one part of a space. No user of the store can name it, and no response.
+    pub(crate) fn part(space: &str, digest: u128) -> Self {
+        // As above, so that the name stays within bounds.
+        if space.len() + PART_PREFIX.len() + 33 <= MAX_TAG_LEN {
+            Self(Arc::from(format!("{PART_PREFIX}{space}/{digest:032x}")))
+        } else {
+            let space = xxh3_128(space.as_bytes());
+            Self(Arc::from(format!("{PART_PREFIX}{space:032x}/{digest:032x}")))
         }
     }
 
