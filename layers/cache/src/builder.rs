@@ -16,6 +16,7 @@ use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
 use crate::rule::{Rule, Rules};
 use crate::status_field::CacheStatusField;
 use crate::stored::StoredCodec;
+use crate::vary::UNTRUSTED;
 
 /// Settings of a [`CacheLayer`].
 ///
@@ -24,6 +25,7 @@ use crate::stored::StoredCodec;
 /// | [`name`](Self::name) | `tower-keep` |
 /// | [`cache_status`](Self::cache_status) | on |
 /// | [`space`](Self::space) | `http` |
+/// | [`untrusted_headers`](Self::untrusted_headers) | `X-Forwarded-Host` and 15 others |
 /// | [`kind`](Self::kind) | shared |
 /// | [`set_cookie`](Self::set_cookie) | refuse |
 /// | [`heuristic`](Self::heuristic) | off |
@@ -45,6 +47,7 @@ pub struct CacheLayerBuilder {
     name: String,
     status_field: CacheStatusField,
     space: String,
+    untrusted: Vec<HeaderName>,
     policy: PolicyOptions,
     rules: Vec<Rule>,
     max_body: usize,
@@ -64,6 +67,7 @@ impl CacheLayerBuilder {
             name: "tower-keep".to_owned(),
             status_field: CacheStatusField::On,
             space: "http".to_owned(),
+            untrusted: UNTRUSTED.to_vec(),
             policy: PolicyOptions::default(),
             rules: Vec::new(),
             max_body: 4 << 20,
@@ -105,6 +109,36 @@ impl CacheLayerBuilder {
     /// need different ones, unless the services' hosts differ.
     pub fn space(mut self, space: impl Into<String>) -> Self {
         self.space = space.into();
+        self
+    }
+
+    /// The fields of requests by which a client may deceive the origin about what it was asked for.
+    /// A response to a request that has one of them is stored for requests alone that have the same,
+    /// as if its `Vary` named it.
+    ///
+    /// Many frameworks build links and redirects from these, or route by them, and hardly any name
+    /// them in `Vary`; so one client's `X-Forwarded-Host: evil.example` would be in what all others
+    /// get. To refuse to store such responses would be as safe, but behind a proxy that adds these
+    /// fields to every request nothing would ever be stored. Told apart, what a proxy adds costs
+    /// nothing: it is the same for all. What a client invents only it gets back.
+    ///
+    /// Of `Forwarded` (RFC 7239) only what it says of host and scheme counts, or every client would
+    /// be told apart. `X-Forwarded-Host` doesn't count where it says the same as `Host`.
+    ///
+    /// A proxy that *sets* some of them on every request makes those trustworthy: leave them out, and
+    /// what is stored can be looked up in one step rather than two. Setting none is for services that
+    /// read none.
+    ///
+    /// Fields that ask for another method than the request's (`X-HTTP-Method-Override`,
+    /// `X-HTTP-Method`, `X-Method-Override`) are not among these: a request with one always goes to
+    /// the origin alone, and counts as unsafe.
+    ///
+    /// Default: `Forwarded`, `Front-End-Https`, `X-Forwarded-Host`, `X-Forwarded-Path`,
+    /// `X-Forwarded-Port`, `X-Forwarded-Prefix`, `X-Forwarded-Proto`, `X-Forwarded-Scheme`,
+    /// `X-Forwarded-Server`, `X-Forwarded-Ssl`, `X-Forwarded-Uri`, `X-Host`, `X-Original-Host`,
+    /// `X-Original-Url`, `X-Rewrite-Url`, `X-Url-Scheme`.
+    pub fn untrusted_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.untrusted = names.into_iter().collect();
         self
     }
 
@@ -297,6 +331,7 @@ impl CacheLayerBuilder {
             name,
             status_field: self.status_field,
             rules: Rules::new(self.rules, &policy)?,
+            untrusted: self.untrusted,
             max_body: self.max_body,
             max_fill: self.max_fill,
             max_wait: self.max_wait,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Timestamp};
 
 use crate::budget::Budget;
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) name: CacheName,
     pub(crate) status_field: CacheStatusField,
     pub(crate) rules: Rules,
+    /// The fields of requests by which a client could deceive the origin.
+    pub(crate) untrusted: Vec<HeaderName>,
     pub(crate) max_body: usize,
     pub(crate) max_fill: Duration,
     pub(crate) max_wait: Duration,

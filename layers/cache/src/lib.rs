@@ -57,7 +57,8 @@
 //! By default only responses to GET that say how long they are fresh. In a shared cache, never one
 //! that is `private` or sets a cookie; and one to a request that had `Authorization` or `Cookie`
 //! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, an
-//! `Upgrade` or a precondition passes through.
+//! `Upgrade` or a precondition passes through. What a path looks like makes nothing storable:
+//! `/account/x.css` is stored if the origin says so, and else not.
 //!
 //! Ranges in bytes are answered from what is stored: one part, several as `multipart/byteranges`,
 //! or 416 (RFC 9110 §14). What isn't stored is asked of the inner service as the client asked, and a
@@ -67,6 +68,13 @@
 //! The key is the host and the target, and the scheme where the request names it (HTTP/2 does,
 //! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
 //! every scheme.
+//!
+//! What the key doesn't cover can't be told apart: if the origin builds its response from it, one
+//! client decides what all get. So a request that has one of the fields by which clients are known to
+//! deceive origins, `X-Forwarded-Host` above all, shares responses only with those that say the same
+//! in it ([`untrusted_headers`](CacheLayerBuilder::untrusted_headers)), and one that asks for another
+//! method than its own (`X-HTTP-Method-Override`) goes to the origin alone. Other fields that the
+//! origin reads have to be in its `Vary`.
 //!
 //! # Origins that don't say
 //!

@@ -53,6 +53,12 @@ impl Settings {
         storable(&exchange, &asked.policy)
     }
 
+    /// Which fields of the request the response depends on: those that it names, and those by which
+    /// the request may have deceived the origin.
+    pub(crate) fn vary(&self, asked: &Asked, headers: &HeaderMap) -> VaryRule {
+        VaryRule::of(headers).and_untrusted(&self.untrusted, &asked.headers)
+    }
+
     /// Whether and how the response is to be stored; if not, why not.
     pub(crate) fn plan<B: Body>(
         &self,
@@ -82,7 +88,7 @@ impl Settings {
         response: &Response<B>,
     ) -> Result<Plan, Refusal> {
         let headers = response.headers();
-        let vary = VaryRule::of(headers);
+        let vary = self.vary(asked, headers);
         let verdict = Self::verdict(asked, times, status, headers, &vary);
         let lifetime = verdict.map_err(|reason| asked.refusal(status, reason.detail()))?;
         let tags = collect_tags(response.extensions(), headers);

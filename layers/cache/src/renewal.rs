@@ -29,6 +29,7 @@ pub(crate) struct Renewal {
 impl Renewal {
     /// `stored` is the response in `hit`; `validation` the head of the response that validated it.
     pub(crate) fn of(
+        settings: &Settings,
         asked: &Asked,
         times: Times,
         hit: &Hit<Stored>,
@@ -39,7 +40,7 @@ impl Renewal {
         let mut headers = stored.headers.clone();
         freshen(&mut headers, &validation.headers, policy.set_cookie);
         with_date(&mut headers, times);
-        let vary = VaryRule::of(&headers);
+        let vary = settings.vary(asked, &headers);
         let verdict = Settings::verdict(asked, times, stored.status, &headers, &vary);
         let renewed_times = match &verdict {
             Ok(lifetime) => StoredTimes::new(lifetime, times.response_ms),

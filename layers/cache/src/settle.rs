@@ -143,7 +143,7 @@ where
     async fn renew(self, hit: &Hit<Stored>, stored: &StoredResponse, validation: Parts) {
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
         let Renewal { response: renewed, vary, tags, aside, refusal } =
-            Renewal::of(&asked, times, hit, stored, &validation);
+            Renewal::of(&core.settings, &asked, times, hit, stored, &validation);
         let status = match refusal {
             None => status.stored(),
             Some(refusal) => status.detail(refusal.detail),

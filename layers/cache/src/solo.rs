@@ -227,7 +227,7 @@ impl Told<'_> {
             let status = status.detail("other-etag");
             return respond::validated(core, stored, asked, times.response_ms, &status);
         }
-        let renewal = Renewal::of(asked, times, hit, stored, &validation);
+        let renewal = Renewal::of(&core.settings, asked, times, hit, stored, &validation);
         if renewal.refusal.is_none() && !renewal.response.times.is_never_usable() {
             core.marks.clear(mark);
         }
@@ -255,7 +255,7 @@ impl Told<'_> {
         if is_same && let Some(Hold { ticket, seen }) = hold {
             let asked = &Asked { method: Method::GET, ..asked.clone() };
             let Renewal { response, vary, tags, refusal, .. } =
-                Renewal::of(asked, times, hit, stored, &parts);
+                Renewal::of(&core.settings, asked, times, hit, stored, &parts);
             if refusal.is_none() {
                 let commit = Commit { core, ticket: &ticket, place, asked, seen };
                 commit.store(Fetched { response, vary, tags }).await;

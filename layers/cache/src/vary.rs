@@ -1,13 +1,16 @@
 //! The second part of a key: the fields of a request that `Vary` names (RFC 9111 §4.1).
 
 mod encoding;
+mod untrusted;
 
 use std::fmt;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, GetAll, VARY};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, FORWARDED, GetAll, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use self::untrusted::FORWARDED_TARGET;
+pub(crate) use self::untrusted::UNTRUSTED;
 use crate::field::{self, Members};
 use crate::key::Sink;
 
@@ -49,8 +52,14 @@ impl VaryRule {
                 return Self::Any;
             }
         }
-        if names.is_empty() {
-            return Self::None;
+        if names.is_empty() { Self::None } else { Self::of_names(names) }
+    }
+
+    /// The rule of these names, each of which is there once.
+    fn of_names(names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        if names.len() > MAX_NAMES {
+            return Self::Any;
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         Self::Fields(names.into())
@@ -99,10 +108,12 @@ impl VaryRule {
         let Self::Fields(names) = self else { return };
         for name in names {
             out.push(name.as_str().as_bytes());
-            let lines = request.get_all(name);
+            // Not `Forwarded` as a whole.
+            let field = if *name == FORWARDED_TARGET { &FORWARDED } else { name };
+            let lines = request.get_all(field);
             if lines.iter().next().is_some() {
                 out.push(b":");
-                write_value(name, &lines, out);
+                write_field(name, &lines, out);
             }
             out.push(b"\n");
         }
@@ -135,10 +146,13 @@ impl From<String> for VaryRule {
     }
 }
 
-fn write_value(name: &HeaderName, lines: &GetAll<'_, HeaderValue>, out: &mut impl Sink) {
+/// Appends the value of a field, normalised as far as it is known how.
+fn write_field(name: &HeaderName, lines: &GetAll<'_, HeaderValue>, out: &mut impl Sink) {
     let lines = || lines.iter().map(|line| field::trim(line.as_bytes()));
     if *name == ACCEPT_ENCODING {
         encoding::write(lines, out);
+    } else if *name == FORWARDED_TARGET {
+        untrusted::write_target(lines(), out);
     } else if *name == ACCEPT || *name == ACCEPT_LANGUAGE {
         let fold_case = *name == ACCEPT_LANGUAGE;
         let mut divider: &[u8] = b"";

@@ -4,11 +4,18 @@ use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::cache_control::{Directive, each_directive};
 use crate::field::{MAX_DELTA_SECONDS, Members};
 use crate::range::is_in_bytes;
+
+/// Who sends these wants another method to be carried out than the one that is there.
+static METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
 
 /// What a cache does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +96,7 @@ impl RequestClass {
                 }
                 17 if name == TRANSFER_ENCODING => bypass = Some(BypassReason::Content),
                 19 if name == IF_UNMODIFIED_SINCE => bypass = Some(BypassReason::Precondition),
+                13 | 17 | 22 if METHOD_OVERRIDES.contains(name) => return Self::Unsafe,
                 _ => {}
             }
         }
@@ -182,7 +190,7 @@ impl RequestDirectives {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, Request};
+    use http::Request;
     use proptest::prelude::*;
 
     use super::*;
@@ -234,6 +242,18 @@ mod tests {
         }
         let empty = class(Method::GET, &[("content-length", "0")]);
         assert_eq!(empty, RequestClass::Lookup(RequestDirectives::default()));
+    }
+
+    #[test]
+    fn a_method_that_is_overridden_is_taken_for_unsafe() {
+        for name in &METHOD_OVERRIDES {
+            assert!(matches!(name.as_str().len(), 13 | 17 | 22), "{name}");
+            for method in [Method::GET, Method::HEAD] {
+                assert_eq!(class(method, &[(name.as_str(), "DELETE")]), RequestClass::Unsafe);
+            }
+        }
+        let other = class(Method::GET, &[("x-http-methods", "DELETE")]);
+        assert_eq!(other, RequestClass::Lookup(RequestDirectives::default()));
     }
 
     #[test]
