@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::uri::{Authority, Uri};
-use tower_keep::cache::{Heuristic, SetCookie};
+use tower_keep::cache::{Credentials, Heuristic, SetCookie};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -18,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) heuristic: Heuristic,
     pub(crate) set_cookie: SetCookie,
+    pub(crate) credentials: Credentials,
     pub(crate) redis: Option<String>,
 }
 
@@ -39,6 +40,7 @@ impl Config {
             })?,
             heuristic: heuristic(environment("CACHE_HEURISTIC").as_deref())?,
             set_cookie: set_cookie(environment("CACHE_SET_COOKIE").as_deref())?,
+            credentials: credentials(environment("CACHE_CREDENTIALS").as_deref())?,
             redis: environment("REDIS_URL"),
         })
     }
@@ -72,6 +74,16 @@ fn heuristic(percent: Option<&str>) -> Result<Heuristic> {
         .parse()
         .map_err(|_| format!("CACHE_HEURISTIC: {percent:?} is not a whole number of percent"))?;
     Ok(Heuristic::Fraction { percent, cap: Duration::from_secs(24 * 3600) })
+}
+
+fn credentials(policy: Option<&str>) -> Result<Credentials> {
+    match policy {
+        None | Some("cautious") => Ok(Credentials::Cautious),
+        Some("rfc9111") => Ok(Credentials::Rfc9111),
+        Some(other) => {
+            Err(format!("CACHE_CREDENTIALS: {other:?} is not cautious or rfc9111").into())
+        }
+    }
 }
 
 fn set_cookie(policy: Option<&str>) -> Result<SetCookie> {
@@ -127,6 +139,7 @@ mod tests {
             (&[ok, "80"], &[], "LISTEN_ADDRESS"),
             (&[ok], &[("CACHE_HEURISTIC", "ten")], "CACHE_HEURISTIC"),
             (&[ok], &[("CACHE_SET_COOKIE", "keep")], "CACHE_SET_COOKIE"),
+            (&[ok], &[("CACHE_CREDENTIALS", "any")], "CACHE_CREDENTIALS"),
         ];
         for (arguments, environment, named) in cases {
             let error = read(arguments, environment).unwrap_err().to_string();

@@ -3,10 +3,11 @@
 //! `cargo run -p edge -- http://127.0.0.1:8000 127.0.0.1:8080` answers on port 8080 from the cache,
 //! and from the origin on port 8000. `REDIS_URL` adds a second tier.
 //!
-//! For origins that know HTTP caching, and mean what they say, there are two settings in the
+//! For origins that know HTTP caching, and mean what they say, there are settings in the
 //! environment: `CACHE_HEURISTIC=10` makes what says nothing fresh for 10 % of the time since its
 //! `Last-Modified`, at most a day (RFC 9111 §4.2.2); `CACHE_SET_COOKIE=store` stores responses that
-//! set cookies, `strip` does so without the cookies.
+//! set cookies, `strip` does so without the cookies; `CACHE_CREDENTIALS=rfc9111` shares responses to
+//! requests with credentials as RFC 9111 §3.5 permits.
 //!
 //! On SIGTERM or Ctrl-C, responses that are under way are finished first.
 
@@ -56,6 +57,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .targets([HeaderName::from_static("cdn-cache-control")])
         .heuristic(config.heuristic)
         .set_cookie(config.set_cookie)
+        .credentials(config.credentials)
         .build()?;
     let pseudonym: Arc<str> = pseudonym().into();
     let service = cache.layer(Forward::to(origin.clone(), Arc::clone(&pseudonym)));

@@ -12,7 +12,7 @@ use crate::core::{Core, Settings};
 use crate::error::ConfigError;
 use crate::layer::CacheLayer;
 use crate::marks::Marks;
-use crate::policy::{CacheKind, Heuristic, PolicyOptions, SetCookie};
+use crate::policy::{CacheKind, Credentials, Heuristic, PolicyOptions, SetCookie};
 use crate::rule::{Rule, Rules};
 use crate::status_field::CacheStatusField;
 use crate::stored::StoredCodec;
@@ -27,6 +27,7 @@ use crate::vary::UNTRUSTED;
 /// | [`space`](Self::space) | `http` |
 /// | [`untrusted_headers`](Self::untrusted_headers) | `X-Forwarded-Host` and 15 others |
 /// | [`kind`](Self::kind) | shared |
+/// | [`credentials`](Self::credentials) | cautious |
 /// | [`set_cookie`](Self::set_cookie) | refuse |
 /// | [`heuristic`](Self::heuristic) | off |
 /// | [`default_ttl`](Self::default_ttl), [`max_ttl`](Self::max_ttl) | none |
@@ -168,6 +169,12 @@ impl CacheLayerBuilder {
     /// ```
     pub fn targets(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.policy.targets = names.into_iter().collect();
+        self
+    }
+
+    /// What a response must say to be shared though its request has credentials (RFC 9111 §3.5).
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.policy.credentials = credentials;
         self
     }
 

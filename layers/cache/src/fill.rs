@@ -78,10 +78,13 @@ where
         self.miss.look.found = found.and_then(|hit| hit.again(core.now()));
         let key = core.space.key(self.miss.look.place.key());
         // Another flight may have landed between this one's look and its start.
-        if let Some(hit) =
-            core.space.peek(key, core.now()).filter(|hit| self.reuse(hit) == Reuse::Fresh)
-        {
-            return self.found(&hit);
+        if let Some(hit) = core.space.peek(key, core.now()) {
+            if self.reuse(&hit) == Reuse::Fresh {
+                return self.found(&hit);
+            }
+            if hit.response().is_some() {
+                self.miss.look.found = Some(hit);
+            }
         }
         let (found, seen) = core.space.fetch(self.lead.ticket(), key).await;
         if let Some(hit) = found {

@@ -56,7 +56,8 @@
 //!
 //! By default only responses to GET that say how long they are fresh. In a shared cache, never one
 //! that is `private` or sets a cookie; and one to a request that had `Authorization` or `Cookie`
-//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too). A request with a body, an
+//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too), unless
+//! [`Credentials`] say otherwise. A request with a body, an
 //! `Upgrade` or a precondition passes through. What a path looks like makes nothing storable:
 //! `/account/x.css` is stored if the origin says so, and else not.
 //!
@@ -148,7 +149,7 @@ pub use cache_control::CacheControl;
 pub use error::ConfigError;
 pub use future::CacheFuture;
 pub use layer::CacheLayer;
-pub use policy::{CacheKind, Heuristic, SetCookie, Statuses};
+pub use policy::{CacheKind, Credentials, Heuristic, SetCookie, Statuses};
 pub use rule::{RequestHead, Rule};
 pub use service::Cache;
 pub use status_field::CacheStatusField;

@@ -19,7 +19,6 @@ use crate::fill::{Answer, Answerer, Fill};
 use crate::judge::{Wish, usable};
 use crate::landing::{Failure, Landing};
 use crate::look::Look;
-use crate::marks::is_identified;
 use crate::policy::{PolicyOptions, RequestDirectives, Reuse, reuse};
 use crate::respond::{self, Asked};
 use crate::solo::Solo;
@@ -254,7 +253,9 @@ where
             }
             Some(Landing::Varies(variants)) => self.look_by(&variants),
             Some(Landing::Changed) => Next::Again,
-            Some(Landing::Alone(refusal)) if refusal.personal && !is_identified(&asked.headers) => {
+            Some(Landing::Alone(refusal))
+                if refusal.personal && !asked.policy.is_personal(&asked.headers) =>
+            {
                 Next::Again
             }
             Some(Landing::Alone(refusal)) if refusal.supersedes => Next::Superseded,

@@ -10,8 +10,7 @@ use tower_keep_store::Tag;
 
 use crate::core::Settings;
 use crate::landing::Refusal;
-use crate::marks::is_identified;
-use crate::policy::{CacheKind, Exchange, Lifetime, NotStored, omitted, storable};
+use crate::policy::{Exchange, Lifetime, NotStored, omitted, storable};
 use crate::respond::Asked;
 use crate::tags::collect_tags;
 use crate::vary::VaryRule;
@@ -108,7 +107,7 @@ impl Asked {
     /// What it means to others that a response is not stored.
     pub(crate) fn refusal(&self, status: StatusCode, detail: &'static str) -> Refusal {
         // What somebody gets who said who he is tells nothing of what others would.
-        let personal = self.policy.kind == CacheKind::Shared && is_identified(&self.headers);
+        let personal = self.policy.is_personal(&self.headers);
         Refusal {
             detail,
             personal,

@@ -11,7 +11,8 @@ mod storable;
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName};
 
 pub(crate) use self::defaults::StatusTtls;
 pub use self::defaults::Statuses;
@@ -30,6 +31,21 @@ pub enum CacheKind {
     /// For one user, as in a client. Never use it for a server: it gives everybody the responses of
     /// the first who asked.
     Private,
+}
+
+/// What a response must say to be shared though its request said whose it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// To a request with `Authorization` or `Cookie`: `public` or `s-maxage`; to one with `Cookie`,
+    /// `Vary: Cookie` will do, too. This asks for more than RFC 9111 does, since one mistake of an
+    /// origin shows everybody what is one user's.
+    #[default]
+    Cautious,
+    /// What RFC 9111 §3.5 asks: to a request with `Authorization`, `public`, `s-maxage` or
+    /// `must-revalidate`; to one with `Cookie`, nothing. For origins that mean what their
+    /// `Cache-Control` says, also where every client sends some cookie of no importance.
+    Rfc9111,
 }
 
 /// What to do with a response that sets a cookie.
@@ -70,6 +86,8 @@ pub(crate) struct PolicyOptions {
     pub(crate) targets: Vec<HeaderName>,
     /// For whom responses are kept.
     pub(crate) kind: CacheKind,
+    /// What a response must say to be shared though its request has credentials.
+    pub(crate) credentials: Credentials,
     /// What to do with `Set-Cookie`.
     pub(crate) set_cookie: SetCookie,
     /// How to guess a lifetime from `Last-Modified`.
@@ -87,4 +105,12 @@ pub(crate) struct PolicyOptions {
     pub(crate) stale_while_revalidate: Duration,
     /// The `stale-if-error` of responses that don't say one, nor forbid it.
     pub(crate) stale_if_error: Duration,
+}
+
+impl PolicyOptions {
+    /// Whether a request says whose it is, so that its response may not be for others.
+    pub(crate) fn is_personal(&self, request: &HeaderMap) -> bool {
+        let by_cookie = self.credentials == Credentials::Cautious && request.contains_key(COOKIE);
+        self.kind == CacheKind::Shared && (by_cookie || request.contains_key(AUTHORIZATION))
+    }
 }

@@ -4,7 +4,7 @@ use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::freshness::{self, Lifetime};
-use super::{CacheKind, PolicyOptions, SetCookie};
+use super::{CacheKind, Credentials, PolicyOptions, SetCookie};
 use crate::cache_control::{CacheControl, Scope};
 use crate::vary::VaryRule;
 
@@ -107,7 +107,7 @@ pub(crate) fn storable(
         return Err(NotStored::SetCookie);
     }
     if options.kind == CacheKind::Shared {
-        shareable(request, &control, vary)?;
+        shareable(request, &control, vary, options.credentials)?;
     }
     freshness::lifetime(exchange, &control, options)
 }
@@ -137,6 +137,7 @@ fn shareable(
     request: &HeaderMap,
     control: &CacheControl,
     vary: &VaryRule,
+    credentials: Credentials,
 ) -> Result<(), NotStored> {
     // RFC 9111 §5.2.2.7
     if control.private == Scope::Whole {
@@ -145,15 +146,16 @@ fn shareable(
     if control.public || control.s_maxage.is_some() {
         return Ok(());
     }
+    let cautious = credentials == Credentials::Cautious;
     // RFC 9111 §3.5 would take must-revalidate too. That says nothing about who else may see the
     // response, only what happens when it is stale, and it is mostly written with just that in
-    // mind; so it doesn't suffice here.
-    if request.contains_key(AUTHORIZATION) {
+    // mind; so it doesn't suffice unless asked for.
+    if request.contains_key(AUTHORIZATION) && (cautious || !control.must_revalidate) {
         return Err(NotStored::Authorization);
     }
     // The RFC has no such rule for cookies, but they say who somebody is no less. With `Vary:
     // Cookie` the key tells the users apart.
-    if request.contains_key(COOKIE) && !vary.names(&COOKIE) {
+    if cautious && request.contains_key(COOKIE) && !vary.names(&COOKIE) {
         return Err(NotStored::Cookie);
     }
     Ok(())
@@ -252,6 +254,25 @@ mod tests {
         assert_eq!(refused(basic, varied), Some(NotStored::Authorization));
         let private = PolicyOptions { kind: CacheKind::Private, ..Default::default() };
         assert_eq!(decide(basic, &[("cache-control", "private, max-age=60")], &private), None);
+    }
+
+    #[test]
+    fn the_rfc_asks_for_less_of_credentials() {
+        let options = PolicyOptions { credentials: Credentials::Rfc9111, ..Default::default() };
+        let basic: &[_] = &[("authorization", "Basic eA==")];
+        for (control, stored) in [
+            ("max-age=60", false),
+            ("max-age=60, must-revalidate", true),
+            ("max-age=60, proxy-revalidate", false),
+            ("max-age=60, public", true),
+            ("s-maxage=60", true),
+            ("private, max-age=60, must-revalidate", false),
+        ] {
+            let decided = decide(basic, &[("cache-control", control)], &options);
+            assert_eq!(decided.is_none(), stored, "{control}");
+        }
+        let cookie = [("cookie", "id=1")];
+        assert_eq!(decide(&cookie, &[("cache-control", "max-age=60")], &options), None);
     }
 
     #[test]
