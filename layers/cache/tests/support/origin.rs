@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
@@ -134,10 +134,26 @@ pub fn trickle(
     pause: Duration,
     chunks: impl IntoIterator<Item = Bytes, IntoIter: Send + Sync + 'static>,
 ) -> Answer {
-    let frames = stream::iter(chunks).then(move |chunk| async move {
+    let chunks = stream::iter(chunks).then(move |chunk| async move {
         tokio::time::sleep(pause).await;
-        Ok::<_, std::io::Error>(Frame::data(chunk))
+        chunk
     });
+    of_stream(fields, chunks)
+}
+
+/// A response whose body is `chunks`, as fast as they are asked for.
+pub fn streamed(
+    fields: &[(&str, &str)],
+    chunks: impl IntoIterator<Item = Bytes, IntoIter: Send + Sync + 'static>,
+) -> Answer {
+    of_stream(fields, stream::iter(chunks))
+}
+
+pub fn of_stream(
+    fields: &[(&str, &str)],
+    chunks: impl Stream<Item = Bytes> + Send + Sync + 'static,
+) -> Answer {
+    let frames = chunks.map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk)));
     answer(fields, "").map(|_| BodyExt::boxed(StreamBody::new(Box::pin(frames))))
 }
 
