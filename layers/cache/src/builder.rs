@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::cache_status::CacheName;
 use crate::core::{Core, Settings};
 use crate::error::ConfigError;
+use crate::key::KeyPolicy;
 use crate::layer::CacheLayer;
 use crate::marks::Marks;
 use crate::policy::{CacheKind, Credentials, Heuristic, PolicyOptions, SetCookie};
@@ -25,6 +26,7 @@ use crate::vary::UNTRUSTED;
 /// | [`name`](Self::name) | `tower-keep` |
 /// | [`cache_status`](Self::cache_status) | on |
 /// | [`space`](Self::space) | `http` |
+/// | [`key`](Self::key) | the scheme where the request names it, the host, the path and the query |
 /// | [`untrusted_headers`](Self::untrusted_headers) | `X-Forwarded-Host` and 15 others |
 /// | [`kind`](Self::kind) | shared |
 /// | [`credentials`](Self::credentials) | cautious |
@@ -48,6 +50,7 @@ pub struct CacheLayerBuilder {
     name: String,
     status_field: CacheStatusField,
     space: String,
+    key: Option<Box<KeyPolicy>>,
     untrusted: Vec<HeaderName>,
     policy: PolicyOptions,
     rules: Vec<Rule>,
@@ -68,6 +71,7 @@ impl CacheLayerBuilder {
             name: "tower-keep".to_owned(),
             status_field: CacheStatusField::On,
             space: "http".to_owned(),
+            key: None,
             untrusted: UNTRUSTED.to_vec(),
             policy: PolicyOptions::default(),
             rules: Vec::new(),
@@ -107,9 +111,16 @@ impl CacheLayerBuilder {
     }
 
     /// The name under which the entries lie in the store. Layers in front of different services
-    /// need different ones, unless the services' hosts differ.
+    /// need different ones, unless the services' hosts differ; so do layers with different
+    /// [keys](Self::key).
     pub fn space(mut self, space: impl Into<String>) -> Self {
         self.space = space.into();
+        self
+    }
+
+    /// What of a request makes its key.
+    pub fn key(mut self, policy: KeyPolicy) -> Self {
+        self.key = Some(Box::new(policy));
         self
     }
 
@@ -124,7 +135,8 @@ impl CacheLayerBuilder {
     /// nothing: it is the same for all. What a client invents only it gets back.
     ///
     /// Of `Forwarded` (RFC 7239) only what it says of host and scheme counts, or every client would
-    /// be told apart. `X-Forwarded-Host` doesn't count where it says the same as `Host`.
+    /// be told apart. `X-Forwarded-Host` doesn't count where it says the same as `Host`; nor does what
+    /// is a part of the key by [`KeyPolicy::header`](crate::KeyPolicy::header).
     ///
     /// A proxy that *sets* some of them on every request makes those trustworthy: leave them out, and
     /// what is stored can be looked up in one step rather than two. Setting none is for services that
@@ -319,6 +331,9 @@ impl CacheLayerBuilder {
                 "the space has no name; leave `space` out, or give it one",
             ));
         }
+        if let Some(key) = &self.key {
+            key.check()?;
+        }
         if self.max_body == 0 {
             return Err(ConfigError::new("max_body is 0: nothing could be stored"));
         }
@@ -332,13 +347,18 @@ impl CacheLayerBuilder {
                 "max_lag is 0: no client reads without any pause; give it some milliseconds at least",
             ));
         }
+        let mut untrusted = self.untrusted;
+        if let Some(key) = &self.key {
+            untrusted.retain(|name| !key.names(name));
+        }
         let space = self.store.space(&self.space, StoredCodec);
         let policy = Arc::new(self.policy);
         let settings = Settings {
             name,
+            key: self.key,
             status_field: self.status_field,
             rules: Rules::new(self.rules, &policy)?,
-            untrusted: self.untrusted,
+            untrusted,
             max_body: self.max_body,
             max_fill: self.max_fill,
             max_wait: self.max_wait,

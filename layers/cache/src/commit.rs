@@ -34,8 +34,10 @@ pub(crate) struct Commit<'a> {
 impl Commit<'_> {
     /// Stores the response; returns its entry unless an invalidation came first.
     pub(crate) async fn store(&self, fetched: Fetched) -> Option<Hit<Stored>> {
-        let Fetched { response, vary, tags } = fetched;
+        let Fetched { response, vary, mut tags } = fetched;
         let (core, ticket, place) = (self.core, self.ticket, self.place);
+        // By it a change of the resource finds what its target doesn't tell the key of.
+        tags.extend(place.resource.clone().filter(|tag| !tags.contains(tag)));
         let space = &core.space;
         let lifetime = lifetime(core, &response);
         let response = Arc::new(Stored::Response(response));

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use http::{HeaderMap, HeaderName, Request};
-use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Timestamp};
+use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
 
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
-use crate::key::{KeyError, Target};
+use crate::key::{self, KeyError, KeyPolicy, Target};
 use crate::landing::{Landing, Selector};
 use crate::marks::Marks;
 use crate::rule::Rules;
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) name: CacheName,
     pub(crate) status_field: CacheStatusField,
     pub(crate) rules: Rules,
+    /// What makes a key, if it isn't the target alone.
+    pub(crate) key: Option<Box<KeyPolicy>>,
     /// The fields of requests by which a client could deceive the origin.
     pub(crate) untrusted: Vec<HeaderName>,
     pub(crate) max_body: usize,
@@ -37,6 +40,21 @@ pub(crate) struct Settings {
     pub(crate) max_lag: Duration,
     pub(crate) keep_for_validation: Duration,
     pub(crate) finish_abandoned: bool,
+}
+
+/// What the key of a request covers beside its target.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Covers {
+    /// It tells the user who asks from all others.
+    pub(crate) identity: bool,
+}
+
+/// What is stored of a resource.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resource {
+    keys: Vec<KeyBuf>,
+    /// What its other keys have in common.
+    tag: Option<Tag>,
 }
 
 /// Where the answer to a request may lie.
@@ -49,11 +67,25 @@ pub(crate) struct Place {
     /// The key of the flight, where it isn't that of the response: the resource has variants, and
     /// this one's key isn't known yet.
     flight: Option<KeyBuf>,
+    pub(crate) covers: Covers,
+    /// The tag of the resource, if its target doesn't tell all of its keys.
+    pub(crate) resource: Option<Tag>,
 }
 
 impl Place {
-    pub(crate) fn new(primary: KeyBuf, variant: Option<KeyBuf>) -> Self {
-        Self { primary, variant, flight: None }
+    /// The place of a resource, whether or not it has variants.
+    pub(crate) fn new(primary: KeyBuf, covers: Covers, resource: Option<Tag>) -> Self {
+        Self { primary, variant: None, flight: None, covers, resource }
+    }
+
+    /// The same, of which no variant is known.
+    pub(crate) fn without_variant(&self) -> Self {
+        Self { variant: None, flight: None, ..self.clone() }
+    }
+
+    /// The place of a variant whose key is known.
+    pub(crate) fn with_variant(&self, variant: KeyBuf) -> Self {
+        Self { variant: Some(variant), flight: None, ..self.clone() }
     }
 
     /// The place of another variant than the one that `selector` is about: variants of a cold
@@ -62,7 +94,7 @@ impl Place {
         let mut flight = self.primary.clone();
         flight.push(b"\n?");
         selector.write_variant(headers, &mut flight);
-        Self { primary: self.primary.clone(), variant: None, flight: Some(flight) }
+        Self { variant: None, flight: Some(flight), ..self.clone() }
     }
 
     /// The key by which concurrent requests find each other.
@@ -85,16 +117,26 @@ impl Core {
         self.now().as_millis()
     }
 
-    /// The key of what a request asks for.
-    pub(crate) fn primary_key<B>(&self, request: &Request<B>) -> Result<KeyBuf, KeyError> {
+    /// The key of what a request asks for. `covers` becomes what else the key covers: it is an
+    /// argument so that a hit doesn't move buffers about.
+    pub(crate) fn primary_key<B>(
+        &self,
+        request: &Request<B>,
+        covers: &mut Covers,
+    ) -> Result<KeyBuf, KeyError> {
         let mut primary = self.space.key_buf();
-        Target::of(request)?.write(&mut primary)?;
+        match &self.settings.key {
+            None => Target::of(request)?.write(&mut primary)?,
+            Some(policy) => covers.identity = key::write_whole(request, policy, &mut primary)?,
+        }
         Ok(primary)
     }
 
     /// What remains to be done to the `Cache-Status` of the answer to a request.
     pub(crate) fn finish<B>(&self, field: CacheStatusField, request: &Request<B>) -> Finish {
-        let Ok(primary) = self.primary_key(request) else { return Finish::without_key(field) };
+        let Ok(primary) = self.primary_key(request, &mut Covers::default()) else {
+            return Finish::without_key(field);
+        };
         let mut variant = None;
         self.peek(&primary, &mut variant, request.headers(), self.now());
         let space = self.space.key_buf().as_bytes().len();
@@ -108,9 +150,28 @@ impl Core {
         Finish::of(field, &shown)
     }
 
-    /// All keys that a resource may have.
-    pub(crate) fn each_key(&self, target: &Target<'_>) -> Vec<KeyBuf> {
-        target.each_form(|| self.space.key_buf())
+    /// The tag that everything stored of a request's resource carries, where its keys can't be told
+    /// from its target: the policy adds parts to them.
+    pub(crate) fn resource_tag(&self, target: &Target<'_>) -> Option<Tag> {
+        let policy = self.settings.key.as_deref().filter(|policy| policy.has_parts())?;
+        Some(self.space.part_tag(key::resource(target, Some(policy))))
+    }
+
+    /// All that may be stored of a resource.
+    pub(crate) fn resource(&self, target: &Target<'_>) -> Resource {
+        let policy = self.settings.key.as_deref();
+        Resource {
+            keys: key::each_form(target, policy, || self.space.key_buf()),
+            tag: self.resource_tag(target),
+        }
+    }
+
+    /// Removes what is stored of resources, everywhere.
+    pub(crate) async fn remove_all(&self, resources: &[Resource]) {
+        let keys = resources.iter().flat_map(|resource| &resource.keys);
+        let tags = resources.iter().filter_map(|resource| resource.tag.as_ref());
+        let tags = tags.map(|tag| self.space.invalidate(tag, Strength::Hard));
+        join(join_all(keys.map(|key| self.remove(key))), join_all(tags)).await;
     }
 
     /// Removes what is stored under a key, everywhere.

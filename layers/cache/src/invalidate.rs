@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, Request, Response};
 use tower::ServiceExt;
-use tower_keep_store::KeyBuf;
 use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
-use crate::core::Core;
+use crate::core::{Core, Resource};
 use crate::key::{Target, sent_uri};
 use crate::respond;
 
@@ -28,8 +26,9 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
     // Without a key, nothing can be stored of it.
-    let keys = Target::of(&request).map(|target| core.each_key(&target)).unwrap_or_default();
-    let mut unless_answered = InvalidateOnDrop { targets: Some((Arc::clone(&core), keys.clone())) };
+    let own = Target::of(&request).map(|target| core.resource(&target));
+    let own = own.unwrap_or_default();
+    let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), own.clone())) };
     let uri = sent_uri(request.extensions()).unwrap_or(request.uri()).clone();
     let headers = request.headers().clone();
     let result = service.oneshot(request).await;
@@ -42,18 +41,14 @@ where
         let others =
             named.flatten().filter_map(|url| same_origin(url.to_str().ok()?, &uri, &headers));
         let others = others.filter_map(|uri| {
-            Target::new(&uri, &headers).map(|target| core.each_key(&target)).ok()
+            Target::new(&uri, &headers).map(|target| core.resource(&target)).ok()
         });
-        let keys: Vec<KeyBuf> = others.flatten().chain(keys).collect();
-        remove_each(&core, &keys).await;
+        let all: Vec<Resource> = others.chain([own]).collect();
+        core.remove_all(&all).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
-    unless_answered.targets = None;
+    unless_answered.target = None;
     result.map(|response| respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
-}
-
-async fn remove_each(core: &Core, keys: &[KeyBuf]) {
-    join_all(keys.iter().map(|key| core.remove(key))).await;
 }
 
 /// The target that a URL names, seen from that of the request; `None` unless it is of the same
@@ -89,15 +84,15 @@ fn same_origin(url: &str, base: &Uri, headers: &HeaderMap) -> Option<Uri> {
 /// A client that goes away after the handler has begun leaves it unknown what the handler did, so
 /// the worst is assumed.
 struct InvalidateOnDrop {
-    targets: Option<(Arc<Core>, Vec<KeyBuf>)>,
+    target: Option<(Arc<Core>, Resource)>,
 }
 
 impl Drop for InvalidateOnDrop {
     fn drop(&mut self) {
-        if let (Some((core, keys)), Ok(runtime)) =
-            (self.targets.take(), tokio::runtime::Handle::try_current())
+        if let (Some((core, resource)), Ok(runtime)) =
+            (self.target.take(), tokio::runtime::Handle::try_current())
         {
-            runtime.spawn(async move { remove_each(&core, &keys).await });
+            runtime.spawn(async move { core.remove_all(&[resource]).await });
         }
     }
 }

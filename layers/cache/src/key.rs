@@ -1,10 +1,18 @@
-//! The primary key of a request: its target URI (RFC 9111 §2).
+//! The primary key of a request: its target URI (RFC 9111 §2), and what a policy adds to it.
+
+mod cookie;
+mod part;
+mod policy;
+mod query;
+mod whole;
 
 use http::header::HOST;
 use http::uri::{PathAndQuery, Uri};
 use http::{Extensions, HeaderMap, HeaderValue, Request};
 use tower_keep_store::KeyBuf;
 
+pub use self::policy::KeyPolicy;
+pub(crate) use self::whole::{each_form, resource, write_whole};
 use crate::vary::push_lowercase;
 
 /// The longest key, in bytes. A longer target is not cached: keys are kept in memory.

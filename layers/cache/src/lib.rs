@@ -56,8 +56,8 @@
 //!
 //! By default only responses to GET that say how long they are fresh. In a shared cache, never one
 //! that is `private` or sets a cookie; and one to a request that had `Authorization` or `Cookie`
-//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too), unless
-//! [`Credentials`] say otherwise. A request with a body, an
+//! only if it says `public` or `s-maxage` (a `Vary: Cookie` does, too), or if the key tells users
+//! apart ([`KeyPolicy::identity`]), unless [`Credentials`] say otherwise. A request with a body, an
 //! `Upgrade` or a precondition passes through. What a path looks like makes nothing storable:
 //! `/account/x.css` is stored if the origin says so, and else not.
 //!
@@ -67,15 +67,16 @@
 //! can be told by a strong entity tag.
 //!
 //! The key is the host and the target, and the scheme where the request names it (HTTP/2 does,
-//! HTTP/1.1 mostly not); then the fields that `Vary` names. Unsafe methods drop a resource in
-//! every scheme.
+//! HTTP/1.1 mostly not); then the fields that `Vary` names. A [`KeyPolicy`] leaves parts out (query
+//! parameters, the host) or adds some (fields, cookies, whatever a layer outside knows). Unsafe
+//! methods drop a resource in every scheme and with every added part.
 //!
 //! What the key doesn't cover can't be told apart: if the origin builds its response from it, one
 //! client decides what all get. So a request that has one of the fields by which clients are known to
 //! deceive origins, `X-Forwarded-Host` above all, shares responses only with those that say the same
 //! in it ([`untrusted_headers`](CacheLayerBuilder::untrusted_headers)), and one that asks for another
 //! method than its own (`X-HTTP-Method-Override`) goes to the origin alone. Other fields that the
-//! origin reads have to be in its `Vary`.
+//! origin reads have to be in its `Vary`, or in the [`KeyPolicy::header`]s.
 //!
 //! # Origins that don't say
 //!
@@ -116,6 +117,7 @@ mod error;
 mod field;
 mod fill;
 mod future;
+mod head;
 mod invalidate;
 mod judge;
 mod key;
@@ -148,9 +150,11 @@ pub use builder::CacheLayerBuilder;
 pub use cache_control::CacheControl;
 pub use error::ConfigError;
 pub use future::CacheFuture;
+pub use head::RequestHead;
+pub use key::KeyPolicy;
 pub use layer::CacheLayer;
 pub use policy::{CacheKind, Credentials, Heuristic, SetCookie, Statuses};
-pub use rule::{RequestHead, Rule};
+pub use rule::Rule;
 pub use service::Cache;
 pub use status_field::CacheStatusField;
 pub use tags::CacheTags;

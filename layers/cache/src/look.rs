@@ -1,7 +1,7 @@
 //! Where the answer to a request may lie, and what the first tier has there.
 
 use http::HeaderMap;
-use tower_keep_store::{Hit, KeyBuf, Ticket};
+use tower_keep_store::{Hit, Ticket};
 
 use crate::cache_status::Fwd;
 use crate::core::{Core, Place};
@@ -22,24 +22,25 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Looks for the variant of a resource that these request headers select.
-    pub(crate) fn at(core: &Core, primary: KeyBuf, headers: &HeaderMap) -> Self {
+    /// Looks for the variant of the resource at `place` that these request headers select.
+    pub(crate) fn at(core: &Core, place: &Place, headers: &HeaderMap) -> Self {
         // Before the look: what is removed during it is then known, too.
-        let guard = core.space.begin(&[core.space.key(&primary)]);
+        let guard = core.space.begin(&[core.space.key(&place.primary)]);
         let now = core.now();
         let mut variant = None;
-        let found = core.peek(&primary, &mut variant, headers, now);
+        let found = core.peek(&place.primary, &mut variant, headers, now);
         let fwd = match (&found, &variant) {
             (Some(hit), _) => why_forwarded(hit, now.as_millis()),
             (None, Some(_)) => Fwd::VaryMiss,
             (None, None) => Fwd::UriMiss,
         };
-        Self { guard, place: Place::new(primary, variant), found, fwd }
+        let place = variant.map_or_else(|| place.without_variant(), |it| place.with_variant(it));
+        Self { guard, place, found, fwd }
     }
 
     /// The same, once more.
     pub(crate) fn again(&mut self, core: &Core, headers: &HeaderMap) {
-        *self = Self::at(core, self.place.primary.clone(), headers);
+        *self = Self::at(core, &self.place, headers);
     }
 
     /// Whether something was removed since, so that what was found may be just that.

@@ -153,6 +153,10 @@ where
         self.alone(Solo::Because("too-many-rounds"), None).await
     }
 
+    pub(crate) fn asked_for(&self) -> Asked {
+        Asked::of(&self.request, &self.policy, self.look.place.covers)
+    }
+
     /// After a wait, what was found before it may have been removed, or replaced.
     pub(crate) fn look_again(&mut self) {
         self.look.again(&self.core, self.request.headers());
@@ -178,7 +182,7 @@ where
         background: bool,
         failures: u32,
     ) -> Fill<S, ReqBody, ResBody, S::Error> {
-        let asked = Asked::of(&self.request, &self.policy);
+        let asked = self.asked_for();
         Fill { miss: self, asked, lead, answer, background, failures }
     }
 
@@ -199,7 +203,7 @@ where
     ) -> Next<ResBody> {
         let core = &self.core;
         let now = core.now();
-        let asked = Asked::of(&self.request, &self.policy);
+        let asked = self.asked_for();
         let collapsed = CacheStatus::forwarded(self.look.fwd).collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
@@ -279,8 +283,7 @@ where
     fn look_by(&self, variants: &Hit<Stored>) -> Next<ResBody> {
         let Stored::Variants(rule) = &**variants else { return Next::Alone(NOT_SHARED) };
         let core = &self.core;
-        let primary = self.look.place.primary.clone();
-        let variant = variant_key(&primary, rule, self.request.headers());
+        let variant = variant_key(&self.look.place.primary, rule, self.request.headers());
         let now = core.now();
         let hit = core.space.peek(core.space.key(&variant), now);
         let now_ms = now.as_millis();
@@ -289,6 +292,6 @@ where
         if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit, wish, now_ms)) {
             return Next::Done(respond::hit(core, stored, method, headers, now_ms));
         }
-        Next::Look(Place::new(primary, Some(variant)), hit)
+        Next::Look(self.look.place.with_variant(variant), hit)
     }
 }

@@ -43,6 +43,7 @@ impl Settings {
         let exchange = Exchange {
             method: &asked.method,
             request: &asked.headers,
+            identified: asked.covers.identity,
             status,
             response: headers,
             vary,

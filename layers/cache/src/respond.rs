@@ -13,7 +13,7 @@ use crate::body::CacheBody;
 use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
 use crate::capture::Capture;
 use crate::conditional::{Validators, not_modified, not_modified_headers};
-use crate::core::Core;
+use crate::core::{Core, Covers};
 use crate::judge::{Wish, fallback};
 use crate::landing::Arriving;
 use crate::policy::{PolicyOptions, RequestDirectives};
@@ -28,14 +28,17 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     /// What the rules have chosen for it.
     pub(crate) policy: Arc<PolicyOptions>,
+    /// What the key under which the response is stored covers.
+    pub(crate) covers: Covers,
 }
 
 impl Asked {
-    pub(crate) fn of<B>(request: &Request<B>, policy: &Arc<PolicyOptions>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, policy: &Arc<PolicyOptions>, covers: Covers) -> Self {
         Self {
             method: request.method().clone(),
             headers: request.headers().clone(),
             policy: Arc::clone(policy),
+            covers,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Rules: what an operator knows of some resources, and their responses don't say.
 
 mod conditions;
-mod head;
 mod path;
 mod set;
 
@@ -11,8 +10,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use self::conditions::Conditions;
-pub use self::head::RequestHead;
 pub(crate) use self::set::Rules;
+use crate::head::RequestHead;
 use crate::policy::{StatusTtls, Statuses};
 
 /// What holds for some requests and their responses, where the origin doesn't say, or says too

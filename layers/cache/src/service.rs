@@ -11,10 +11,11 @@ use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::{CacheStatus, Fwd};
-use crate::core::Core;
+use crate::core::{Core, Covers, Place};
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
 use crate::judge::{Wish, judge};
+use crate::key::Target;
 use crate::look::Look;
 use crate::miss::Miss;
 use crate::nested;
@@ -118,7 +119,8 @@ impl<S> Cache<S> {
         if core.settings.rules.bypass(&request) {
             return pass(request, by_rule);
         }
-        let primary = match core.primary_key(&request) {
+        let mut covers = Covers::default();
+        let primary = match core.primary_key(&request, &mut covers) {
             Ok(primary) => primary,
             Err(error) => {
                 return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()));
@@ -151,9 +153,12 @@ impl<S> Cache<S> {
         let Some(policy) = core.settings.rules.policy(&request) else {
             return pass(request, by_rule);
         };
+        // The request has a key, and so a target.
+        let target = Target::of(&request).ok();
+        let resource = target.and_then(|target| core.resource_tag(&target));
         let miss = Miss {
             policy,
-            look: Look::at(core, primary, request.headers()),
+            look: Look::at(core, &Place::new(primary, covers, resource), request.headers()),
             core: Arc::clone(core),
             service: self.inner.clone(),
             request,

@@ -261,12 +261,13 @@ where
     }
 
     /// The response is for all who wait, while it arrives; and is stored once it is complete.
-    async fn share<B>(self, response: Response<B>, plan: Plan)
+    async fn share<B>(self, response: Response<B>, mut plan: Plan)
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
         let Self { core, asked, place, lead, answer, seen, status, times, bounds, .. } = self;
+        plan.tags.extend(place.resource.clone());
         let stored_times = StoredTimes::new(&plan.lifetime, times.response_ms);
         mark_by_use(&core, &place, &asked, &stored_times);
         let (parts, body) = response.into_parts();

@@ -65,7 +65,7 @@ where
     ) -> Result<Response<CacheBody<ResBody>>, S::Error> {
         let hold = self.find().await;
         let now = self.core.now();
-        let asked = Asked::of(&self.request, &self.policy);
+        let asked = self.asked_for();
         let found = self.look.found.as_ref().and_then(|hit| hit.again(now));
         let wish = asked.wish(&self.directives);
         let verdict = found.as_ref().and_then(|hit| judge(hit, wish, now.as_millis()));
@@ -102,7 +102,7 @@ where
                 break;
             };
             let variant = variant_key(&place.primary, rule, self.request.headers());
-            let place = Place::new(place.primary.clone(), Some(variant));
+            let place = place.with_variant(variant);
             self.look.move_to(place, None);
         }
         if self.look.is_outdated() {
@@ -124,7 +124,7 @@ where
         if self.look.is_outdated() {
             self.look_again();
         }
-        let asked = Asked::of(&self.request, &self.policy);
+        let asked = self.asked_for();
         let Self { core, service, mut request, directives, look, .. } = self;
         let found = look.found.and_then(|hit| hit.again(core.now()));
         let stored = found.as_deref().and_then(Stored::response);

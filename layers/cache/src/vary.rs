@@ -147,7 +147,7 @@ impl From<String> for VaryRule {
 }
 
 /// Appends the value of a field, normalised as far as it is known how.
-fn write_field(name: &HeaderName, lines: &GetAll<'_, HeaderValue>, out: &mut impl Sink) {
+pub(crate) fn write_field(name: &HeaderName, lines: &GetAll<'_, HeaderValue>, out: &mut impl Sink) {
     let lines = || lines.iter().map(|line| field::trim(line.as_bytes()));
     if *name == ACCEPT_ENCODING {
         encoding::write(lines, out);

@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_keep_cache::{CacheLayer, Heuristic};
+use tower_keep_cache::{CacheLayer, Heuristic, KeyPolicy};
 
 use origin::{Origin, answer, cached, cached_with, get, request, send, store};
 
@@ -103,12 +103,15 @@ async fn a_field_of_the_origins_own_has_to_be_named() {
     let (cache, _) = cached(&reflecting("x-site"));
     send(&cache, get(&[("x-site", EVIL)])).await;
     assert_eq!(send(&cache, get(&[])).await.text(), EVIL);
+    let policy = KeyPolicy::new().header(name.clone());
+    let (by_key, _) = cached_with(&reflecting("x-site"), |builder| builder.key(policy));
     let (untrusted, _) =
         cached_with(&reflecting("x-site"), |builder| builder.untrusted_headers([name]));
-    let cache = untrusted;
-    send(&cache, get(&[("x-site", EVIL)])).await;
-    assert_eq!(send(&cache, get(&[])).await.text(), "nothing");
-    assert!(send(&cache, get(&[("x-site", EVIL)])).await.is_hit());
+    for cache in [by_key, untrusted] {
+        send(&cache, get(&[("x-site", EVIL)])).await;
+        assert_eq!(send(&cache, get(&[])).await.text(), "nothing");
+        assert!(send(&cache, get(&[("x-site", EVIL)])).await.is_hit());
+    }
 }
 
 /// A body that tells nothing of its length, as one of HTTP/2 may come.
@@ -161,6 +164,37 @@ async fn what_a_fat_get_asks_for_is_not_the_answer_to_a_lean_one() {
     let request = Request::get("http://example.com/a").body(Full::from("a=b")).unwrap();
     let response = cache.oneshot(request).await.unwrap();
     assert!(response.headers()["cache-status"].to_str().unwrap().ends_with("=request-content"));
+}
+
+/// Attack: a parameter that the cache ignores and the origin reads, by another spelling of its name
+/// ("parameter cloaking").
+#[tokio::test]
+async fn a_cloaked_parameter_is_a_part_of_the_key() {
+    let origin = Origin::new(|_, request| async move {
+        answer(FRESH, request.uri().query().unwrap_or("nothing").to_owned())
+    });
+    let ignoring = KeyPolicy::new().ignore_params(["utm_*", "callback"]).sort_params();
+    let keeping = KeyPolicy::new().keep_params(["q", "callback"]);
+    for (policy, innocent, cloaked) in [
+        (&ignoring, "q=1", "q=1&utm_content=x;q=evil"),
+        (&ignoring, "q=1", "q=1&%75tm_x=evil"),
+        (&ignoring, "q=1", "utm_x=1;q=evil&q=1"),
+        (&ignoring, "q=1&q=2", "q=2&q=1"),
+        (&ignoring, "q=1&q=2", "q=2&%71=1"),
+        (&keeping, "q=1", "q=1&%71=evil"),
+        (&keeping, "q=1", "q=1&Q=evil"),
+        (&keeping, "q=1", "q=1&q[]=evil"),
+        (&keeping, "q=1", "q=1&x;callback=evil"),
+        (&keeping, "q=1", "q=1&call%62ack=evil"),
+    ] {
+        let (cache, _) = cached_with(&origin, |builder| builder.key(policy.clone()));
+        let ask = async |query: &str| {
+            send(&cache, request("GET", &format!("http://example.com/a?{query}"), &[])).await
+        };
+        ask(cloaked).await;
+        let got = ask(innocent).await;
+        assert!(!got.is_hit() && got.text() == innocent, "{cloaked}");
+    }
 }
 
 /// Attack: a request that the origin refuses, though others like it are fine: its refusal is stored

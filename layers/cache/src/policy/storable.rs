@@ -15,6 +15,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) method: &'a Method,
     /// The fields of the request, its credentials among them.
     pub(crate) request: &'a HeaderMap,
+    /// Whether the key tells the user who asked from all others.
+    pub(crate) identified: bool,
     /// The status of the response.
     pub(crate) status: StatusCode,
     /// The fields of the response.
@@ -76,7 +78,7 @@ pub(crate) fn storable(
     exchange: &Exchange<'_>,
     options: &PolicyOptions,
 ) -> Result<Lifetime, NotStored> {
-    let Exchange { method, request, status, response, vary, .. } = *exchange;
+    let Exchange { method, status, response, vary, .. } = *exchange;
     if *method != Method::GET {
         return Err(NotStored::Method);
     }
@@ -107,7 +109,7 @@ pub(crate) fn storable(
         return Err(NotStored::SetCookie);
     }
     if options.kind == CacheKind::Shared {
-        shareable(request, &control, vary, options.credentials)?;
+        shareable(exchange, &control, options.credentials)?;
     }
     freshness::lifetime(exchange, &control, options)
 }
@@ -134,16 +136,17 @@ fn omitted_by<'a>(
 
 /// Whether the response may go to others than the one who asked.
 fn shareable(
-    request: &HeaderMap,
+    exchange: &Exchange<'_>,
     control: &CacheControl,
-    vary: &VaryRule,
     credentials: Credentials,
 ) -> Result<(), NotStored> {
+    let Exchange { request, vary, .. } = exchange;
     // RFC 9111 §5.2.2.7
     if control.private == Scope::Whole {
         return Err(NotStored::Private);
     }
-    if control.public || control.s_maxage.is_some() {
+    // What only the same user gets is shared with nobody.
+    if control.public || control.s_maxage.is_some() || exchange.identified {
         return Ok(());
     }
     let cautious = credentials == Credentials::Cautious;
@@ -252,6 +255,14 @@ mod tests {
         let varied: &[_] = &[("cache-control", "max-age=60"), ("vary", "cookie, authorization")];
         assert_eq!(refused(cookie, varied), None);
         assert_eq!(refused(basic, varied), Some(NotStored::Authorization));
+        for (control, refusal) in
+            [("max-age=60", None), ("max-age=60, private", Some(NotStored::Private))]
+        {
+            let (request, response) = (headers(basic), headers(&[("cache-control", control)]));
+            let vary = VaryRule::of(&response);
+            let told_apart = Exchange { identified: true, ..exchange(&request, &response, &vary) };
+            assert_eq!(storable(&told_apart, &PolicyOptions::default()).err(), refusal);
+        }
         let private = PolicyOptions { kind: CacheKind::Private, ..Default::default() };
         assert_eq!(decide(basic, &[("cache-control", "private, max-age=60")], &private), None);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::Method;
 use http::uri::Authority;
 
-use super::RequestHead;
 use super::path::{is_ambiguous, is_under, normal};
+use crate::head::RequestHead;
 
 type Predicate = Arc<dyn Fn(&RequestHead<'_>) -> bool + Send + Sync>;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::Request;
 
+use super::Rule;
 use super::conditions::Conditions;
-use super::{RequestHead, Rule};
 use crate::error::ConfigError;
+use crate::head::RequestHead;
 use crate::policy::PolicyOptions;
 
 /// The rules of a layer, in the order in which they are tried.

@@ -27,6 +27,7 @@ pub(in crate::policy) fn exchange<'a>(
     Exchange {
         method: &Method::GET,
         request,
+        identified: false,
         status: StatusCode::OK,
         response,
         vary,

@@ -1,4 +1,4 @@
-//! What a rule sees of a request.
+//! The head of a request, as the conditions and functions see it that settings are given.
 
 use http::header::HOST;
 use http::{Extensions, HeaderMap, Method, Request, Uri};
@@ -6,7 +6,8 @@ use http::{Extensions, HeaderMap, Method, Request, Uri};
 use crate::key::sent_uri;
 
 /// The head of a request, as it came to the cache: what the condition of a
-/// [`Rule`](crate::Rule::when) decides by.
+/// [`Rule`](crate::Rule::when) decides by, or a part of a [`KeyPolicy`](crate::KeyPolicy::part) is made
+/// of.
 ///
 /// ```
 /// use tower_keep_cache::{RequestHead, Rule};
@@ -34,7 +35,7 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The method: GET or HEAD, since no other is looked up.
+    /// The method.
     pub fn method(&self) -> &'a Method {
         self.method
     }
@@ -67,7 +68,8 @@ impl<'a> RequestHead<'a> {
         self.headers
     }
 
-    /// What layers outside of the cache have put on the request.
+    /// What layers outside of the cache have put on the request: the claims of a verified token, for
+    /// example.
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
     }

@@ -1,0 +1,84 @@
+//! Keys that are more, or less, than a target.
+
+use http::Request;
+use sha2::{Digest as _, Sha256};
+
+use super::{KeyError, KeyPolicy, MAX_LEN, Sink, Target};
+use crate::head::RequestHead;
+
+/// Writes the key of a request by a policy. Returns whether it tells its user from others.
+pub(crate) fn write_whole<B>(
+    request: &Request<B>,
+    policy: &KeyPolicy,
+    out: &mut impl Sink,
+) -> Result<bool, KeyError> {
+    let target = Target::of(request)?;
+    let mut out = Bounded { out, left: MAX_LEN };
+    policy.narrow(&target, |target| target.write(&mut out))?;
+    let head = RequestHead::of(request);
+    let mut tells_apart = false;
+    for part in policy.parts() {
+        tells_apart |= part.write(&head, &mut out);
+    }
+    if out.left == 0 { Err(KeyError::TooLong) } else { Ok(tells_apart) }
+}
+
+/// Each of the keys that a resource may have under a policy, as far as its target tells.
+pub(crate) fn each_form<S: Sink>(
+    target: &Target<'_>,
+    policy: Option<&KeyPolicy>,
+    mut new: impl FnMut() -> S,
+) -> Vec<S> {
+    let Some(policy) = policy else { return target.each_form(new) };
+    policy.narrow(target, |target| {
+        if !policy.is_for_any_scheme() {
+            return target.each_form(new);
+        }
+        let mut key = new();
+        target.write(&mut key).map(|()| key).into_iter().collect()
+    })
+}
+
+/// A digest of the resource that a target is, whatever its scheme and the parts of its keys.
+///
+/// Two resources with one digest would be dropped together, and nothing worse; it is cryptographic
+/// nevertheless, so that nobody can choose a target by which to drop another.
+pub(crate) fn resource(target: &Target<'_>, policy: Option<&KeyPolicy>) -> u128 {
+    let digest = |target: &Target<'_>| {
+        let mut hash = Sha256::new();
+        let host = target.host;
+        let host = [&b":80"[..], b":443"].iter().find_map(|port| host.strip_suffix(*port));
+        let host = host.unwrap_or(target.host);
+        // It can't fail: a hash takes any length. What is too long has no key either.
+        let _ = Target { scheme: None, host, ..*target }.write(&mut hash);
+        hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+    };
+    match policy {
+        Some(policy) => policy.narrow(target, digest),
+        None => digest(target),
+    }
+}
+
+impl Sink for Sha256 {
+    fn push(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+/// Takes no more than a key may be long: what comes from outside must not grow without bound.
+struct Bounded<'a, S> {
+    out: &'a mut S,
+    left: usize,
+}
+
+impl<S: Sink> Sink for Bounded<'_, S> {
+    fn push(&mut self, bytes: &[u8]) {
+        self.left = self.left.saturating_sub(bytes.len());
+        if self.left > 0 {
+            self.out.push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
