@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_keep::cache::{CacheBody, KeyPolicy};
+use tower_keep::cache::{BodyKeyLayer, CacheBody, KeyPolicy};
 use tower_keep::prelude::*;
 use tower_keep_testing::RedisServer;
 
@@ -43,12 +43,14 @@ impl Node {
             .header(HeaderName::from_static("x-country"))
             .cookie("theme");
         let cache = CacheLayer::builder(store).key(policy).build().unwrap().layer(handler);
+        let reads = BodyKeyLayer::builder().methods([http::Method::POST]).build().unwrap();
         // The status of the cache is all that counts here.
-        let service = cache.and_then(|response: Response<CacheBody<Body>>| async move {
-            let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
-            response.into_body().collect().await.unwrap();
-            Ok(status)
-        });
+        let service =
+            reads.layer(cache).and_then(|response: Response<CacheBody<Body>>| async move {
+                let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+                response.into_body().collect().await.unwrap();
+                Ok(status)
+            });
         Self { service: BoxCloneSyncService::new(service) }
     }
 
@@ -65,6 +67,7 @@ fn forms() -> Vec<Request<Body>> {
         get("https://shop.test/a?utm_source=x").body(Body::empty()).unwrap(),
         get("/a").header("x-country", "nl").body(Body::empty()).unwrap(),
         get("/a").header("cookie", "theme=dark").body(Body::empty()).unwrap(),
+        get("/a").method("POST").body(Body::from("query")).unwrap(),
     ]
 }
 

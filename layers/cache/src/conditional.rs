@@ -6,7 +6,7 @@ use http::header::{
     ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     LAST_MODIFIED, RANGE, SET_COOKIE, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::field::{Members, http_date, trim};
@@ -197,6 +197,12 @@ pub(crate) fn freshen(stored: &mut HeaderMap, received: &HeaderMap, set_cookie: 
             stored.append(name, value.clone());
         }
     }
+}
+
+/// Whether a precondition on a request with this method asks if what is stored is still good. To other
+/// methods it is a condition for doing what they ask (RFC 9110 §13.1.2).
+pub(crate) fn means_validation(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) || method.as_str() == "QUERY"
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use futures_util::future::{join, join_all};
 use http::{HeaderMap, HeaderName, Request};
 use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
 
+use crate::body_key::{Content, ContentDigest};
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
 use crate::key::{self, KeyError, KeyPolicy, Target};
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
 pub(crate) struct Covers {
     /// It tells the user who asks from all others.
     pub(crate) identity: bool,
+    /// It tells what the request asks with.
+    pub(crate) content: bool,
 }
 
 /// What is stored of a resource.
@@ -117,24 +120,30 @@ impl Core {
         self.now().as_millis()
     }
 
-    /// The key of what a request asks for. `covers` becomes what else the key covers: it is an
-    /// argument so that a hit doesn't move buffers about.
+    /// The key of what a request asks for, with `content` if that counts. `covers` becomes what else
+    /// the key covers: it is an argument so that a hit doesn't move buffers about.
     pub(crate) fn primary_key<B>(
         &self,
         request: &Request<B>,
+        content: Option<&ContentDigest>,
         covers: &mut Covers,
     ) -> Result<KeyBuf, KeyError> {
         let mut primary = self.space.key_buf();
-        match &self.settings.key {
-            None => Target::of(request)?.write(&mut primary)?,
-            Some(policy) => covers.identity = key::write_whole(request, policy, &mut primary)?,
+        match (&self.settings.key, content) {
+            (None, None) => Target::of(request)?.write(&mut primary)?,
+            (policy, content) => {
+                covers.content = content.is_some();
+                covers.identity =
+                    key::write_whole(request, policy.as_deref(), content, &mut primary)?;
+            }
         }
         Ok(primary)
     }
 
     /// What remains to be done to the `Cache-Status` of the answer to a request.
     pub(crate) fn finish<B>(&self, field: CacheStatusField, request: &Request<B>) -> Finish {
-        let Ok(primary) = self.primary_key(request, &mut Covers::default()) else {
+        let content = Content::of(request).and_then(Content::known);
+        let Ok(primary) = self.primary_key(request, content, &mut Covers::default()) else {
             return Finish::without_key(field);
         };
         let mut variant = None;
@@ -151,18 +160,20 @@ impl Core {
     }
 
     /// The tag that everything stored of a request's resource carries, where its keys can't be told
-    /// from its target: the policy adds parts to them.
-    pub(crate) fn resource_tag(&self, target: &Target<'_>) -> Option<Tag> {
-        let policy = self.settings.key.as_deref().filter(|policy| policy.has_parts())?;
-        Some(self.space.part_tag(key::resource(target, Some(policy))))
+    /// from its target: the policy adds parts to them, or it is the content that `by_content` is
+    /// about.
+    pub(crate) fn resource_tag(&self, target: &Target<'_>, by_content: bool) -> Option<Tag> {
+        let policy = self.settings.key.as_deref();
+        let hidden = by_content || policy.is_some_and(KeyPolicy::has_parts);
+        hidden.then(|| self.space.part_tag(key::resource(target, policy)))
     }
 
     /// All that may be stored of a resource.
-    pub(crate) fn resource(&self, target: &Target<'_>) -> Resource {
+    pub(crate) fn resource(&self, target: &Target<'_>, by_content: bool) -> Resource {
         let policy = self.settings.key.as_deref();
         Resource {
             keys: key::each_form(target, policy, || self.space.key_buf()),
-            tag: self.resource_tag(target),
+            tag: self.resource_tag(target, by_content),
         }
     }
 

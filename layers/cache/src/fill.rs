@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
-use crate::conditional::strip_conditionals;
+use crate::conditional::{means_validation, strip_conditionals};
 use crate::judge::judge;
 use crate::landing::{Failure, Landing};
 use crate::look::Look;
@@ -110,7 +110,9 @@ where
         let Look { place, found: stale, fwd, .. } = look;
         // The response is for all who wait, so the conditions of one must not shape it.
         strip_conditionals(request.headers_mut());
+        // Only where the method has conditions, and parts (RFC 9110 §13.2.1, §14.2).
         let stored = stale.as_deref().and_then(Stored::response);
+        let stored = stored.filter(|_| means_validation(request.method()));
         let rest = stored.and_then(|stored| ask_for_the_rest(request.headers_mut(), stored));
         if let Some(stored) = stored.filter(|stored| stored.part.is_none()) {
             stored.validators.apply(request.headers_mut());

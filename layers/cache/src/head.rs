@@ -1,6 +1,7 @@
 //! The head of a request, as the conditions and functions see it that settings are given.
 
 use http::header::HOST;
+use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
 use crate::key::sent_uri;
@@ -26,13 +27,20 @@ pub struct RequestHead<'a> {
 
 impl<'a> RequestHead<'a> {
     pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
-        let extensions = request.extensions();
-        Self {
-            method: request.method(),
-            uri: sent_uri(extensions).unwrap_or(request.uri()),
-            headers: request.headers(),
-            extensions,
-        }
+        Self::new(request.method(), request.uri(), request.headers(), request.extensions())
+    }
+
+    pub(crate) fn of_parts(parts: &'a Parts) -> Self {
+        Self::new(&parts.method, &parts.uri, &parts.headers, &parts.extensions)
+    }
+
+    fn new(
+        method: &'a Method,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+        extensions: &'a Extensions,
+    ) -> Self {
+        Self { method, uri: sent_uri(extensions).unwrap_or(uri), headers, extensions }
     }
 
     /// The method.

@@ -9,6 +9,7 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::body::CacheBody;
+use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Resource};
 use crate::key::{Target, sent_uri};
@@ -26,7 +27,8 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
     // Without a key, nothing can be stored of it.
-    let own = Target::of(&request).map(|target| core.resource(&target));
+    let by_content = Content::of(&request).is_some();
+    let own = Target::of(&request).map(|target| core.resource(&target, by_content));
     let own = own.unwrap_or_default();
     let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), own.clone())) };
     let uri = sent_uri(request.extensions()).unwrap_or(request.uri()).clone();
@@ -41,7 +43,7 @@ where
         let others =
             named.flatten().filter_map(|url| same_origin(url.to_str().ok()?, &uri, &headers));
         let others = others.filter_map(|uri| {
-            Target::new(&uri, &headers).map(|target| core.resource(&target)).ok()
+            Target::new(&uri, &headers).map(|target| core.resource(&target, by_content)).ok()
         });
         let all: Vec<Resource> = others.chain([own]).collect();
         core.remove_all(&all).await;

@@ -78,6 +78,9 @@
 //! method than its own (`X-HTTP-Method-Override`) goes to the origin alone. Other fields that the
 //! origin reads have to be in its `Vary`, or in the [`KeyPolicy::header`]s.
 //!
+//! Requests with content are answered from the store where a [`BodyKeyLayer`] outside is told which
+//! of them read: searches and GraphQL queries by `POST`, unary calls of gRPC.
+//!
 //! # Origins that don't say
 //!
 //! A [`Rule`] says it for them, by path, host, method or any condition: how long a response is fresh
@@ -105,6 +108,7 @@
 
 mod age;
 mod body;
+mod body_key;
 mod budget;
 mod builder;
 mod cache_control;
@@ -117,6 +121,7 @@ mod error;
 mod field;
 mod fill;
 mod future;
+mod grpc;
 mod head;
 mod invalidate;
 mod judge;
@@ -146,6 +151,7 @@ mod tags;
 mod vary;
 
 pub use body::CacheBody;
+pub use body_key::{BodyKey, BodyKeyFuture, BodyKeyLayer, BodyKeyLayerBuilder, ReplayBody};
 pub use builder::CacheLayerBuilder;
 pub use cache_control::CacheControl;
 pub use error::ConfigError;

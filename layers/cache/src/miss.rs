@@ -164,7 +164,7 @@ where
 
     /// Refreshes what is stored, for nobody in particular, unless that is being done already.
     pub(crate) fn refresh(mut self) {
-        if self.request.method() != Method::GET {
+        if self.request.method() == Method::HEAD {
             *self.request.method_mut() = Method::GET;
             let Some(policy) = self.core.settings.rules.policy(&self.request) else { return };
             self.policy = policy;

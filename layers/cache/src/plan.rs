@@ -3,12 +3,13 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
 use tower_keep_store::Tag;
 
 use crate::core::Settings;
+use crate::grpc::says_failure;
 use crate::landing::Refusal;
 use crate::policy::{Exchange, Lifetime, NotStored, omitted, storable};
 use crate::respond::Asked;
@@ -41,7 +42,8 @@ impl Settings {
         vary: &VaryRule,
     ) -> Result<Lifetime, NotStored> {
         let exchange = Exchange {
-            method: &asked.method,
+            // What is keyed by its content reads as GET does.
+            method: if asked.covers.content { &Method::GET } else { &asked.method },
             request: &asked.headers,
             identified: asked.covers.identity,
             status,
@@ -88,6 +90,13 @@ impl Settings {
         response: &Response<B>,
     ) -> Result<Plan, Refusal> {
         let headers = response.headers();
+        if says_failure(asked, headers) {
+            return Err(Refusal {
+                supersedes: false,
+                transient: true,
+                ..asked.refusal(status, "grpc-status")
+            });
+        }
         let vary = self.vary(asked, headers);
         let verdict = Self::verdict(asked, times, status, headers, &vary);
         let lifetime = verdict.map_err(|reason| asked.refusal(status, reason.detail()))?;

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName};
 pub(crate) use self::defaults::StatusTtls;
 pub use self::defaults::Statuses;
 pub(crate) use self::freshness::Lifetime;
-pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives};
+pub(crate) use self::request::{BypassReason, RequestClass, RequestDirectives, overrides_method};
 pub(crate) use self::reuse::{Reuse, StoredTimes, is_failure, reuse, usable_on_error};
 pub(crate) use self::storable::{Exchange, NotStored, omitted, storable};
 

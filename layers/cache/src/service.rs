@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response};
 use http_body::Body;
 use tower_keep_store::{BoxError, Count};
 use tower_service::Service;
 
 use crate::body::CacheBody;
+use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Covers, Place};
 use crate::future::CacheFuture;
+use crate::grpc::is_grpc;
 use crate::invalidate::pass_and_invalidate;
 use crate::judge::{Wish, judge};
 use crate::key::Target;
@@ -92,8 +93,25 @@ impl<S> Cache<S> {
         let pass = |request, status| {
             CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status)
         };
-        let directives = match RequestClass::of(request.method(), request.headers()) {
-            RequestClass::Lookup(directives) if is_empty(request.body()) => directives,
+        let mut class = RequestClass::of(request.method(), request.headers());
+        let mut content = None;
+        if matches!(class, RequestClass::Unsafe) {
+            match Content::of(&request) {
+                Some(Content::Known(digest)) => {
+                    class = RequestClass::of_content(request.method(), request.headers());
+                    content = Some(digest);
+                }
+                Some(Content::Unknown(detail)) => {
+                    let status = CacheStatus::forwarded(Fwd::Bypass).detail(detail);
+                    return pass(request, status);
+                }
+                Some(Content::Undeclared) | None => {}
+            }
+        }
+        let directives = match class {
+            RequestClass::Lookup(directives) if content.is_some() || is_empty(request.body()) => {
+                directives
+            }
             RequestClass::Lookup(_) => {
                 let detail = BypassReason::Content.detail();
                 return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(detail));
@@ -104,7 +122,9 @@ impl<S> Cache<S> {
             }
             RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
             // Calls of an RPC protocol, all of them POST, are no operations on a cacheable resource.
-            RequestClass::Unsafe if *request.method() == Method::POST && is_grpc(&request) => {
+            RequestClass::Unsafe
+                if *request.method() == Method::POST && is_grpc(request.headers()) =>
+            {
                 return pass(request, CacheStatus::forwarded(Fwd::Method));
             }
             RequestClass::Unsafe => {
@@ -120,7 +140,7 @@ impl<S> Cache<S> {
             return pass(request, by_rule);
         }
         let mut covers = Covers::default();
-        let primary = match core.primary_key(&request, &mut covers) {
+        let primary = match core.primary_key(&request, content, &mut covers) {
             Ok(primary) => primary,
             Err(error) => {
                 return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()));
@@ -155,7 +175,7 @@ impl<S> Cache<S> {
         };
         // The request has a key, and so a target.
         let target = Target::of(&request).ok();
-        let resource = target.and_then(|target| core.resource_tag(&target));
+        let resource = target.and_then(|target| core.resource_tag(&target, covers.content));
         let miss = Miss {
             policy,
             look: Look::at(core, &Place::new(primary, covers, resource), request.headers()),
@@ -179,10 +199,4 @@ impl<S> Cache<S> {
 /// Whether a request has no content. A wrapped body may know only that its length is 0.
 fn is_empty(body: &impl Body) -> bool {
     body.is_end_stream() || body.size_hint().exact() == Some(0)
-}
-
-/// Whether a request is a gRPC call: its path names a method, not a resource.
-fn is_grpc<B>(request: &Request<B>) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }

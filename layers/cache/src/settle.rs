@@ -16,6 +16,7 @@ use crate::commit::{Commit, Fetched};
 use crate::conditional::{Validators, freshen, selects};
 use crate::core::{Core, Place};
 use crate::fill::{Answer, Answerer};
+use crate::grpc;
 use crate::judge::{fallback, usable};
 use crate::landing::{Arriving, Failure, Landing, Refusal, Selector};
 use crate::part::{Part, Received};
@@ -309,6 +310,9 @@ where
         let Some(trailers) = pump(body, &arriving.body, &lead, &bounds).await else {
             return;
         };
+        if !grpc::is_complete(&asked, &arriving.headers, trailers.as_ref()) {
+            return;
+        }
         let Some(body) = arriving.body.seal() else { return };
         let Arriving { status, headers, times, .. } = &*arriving;
         let response = StoredResponse::new(*status, headers, body, trailers, *times);

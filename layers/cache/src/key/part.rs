@@ -78,7 +78,7 @@ impl Part {
 }
 
 /// Writes a field as a part.
-fn write_header(name: &HeaderName, head: &RequestHead<'_>, out: &mut impl Sink) {
+pub(super) fn write_header(name: &HeaderName, head: &RequestHead<'_>, out: &mut impl Sink) {
     begin(b'h', name.as_str().as_bytes(), out);
     let lines = head.headers().get_all(name);
     if lines.iter().next().is_some() {
@@ -89,13 +89,13 @@ fn write_header(name: &HeaderName, head: &RequestHead<'_>, out: &mut impl Sink) 
 }
 
 /// Begins a part.
-fn begin(kind: u8, name: &[u8], out: &mut impl Sink) {
+pub(super) fn begin(kind: u8, name: &[u8], out: &mut impl Sink) {
     out.push(&[b'\t', kind, b':']);
     out.push(name);
 }
 
 /// Adds a value to a part.
-fn push_value(value: &[u8], out: &mut impl Sink) {
+pub(super) fn push_value(value: &[u8], out: &mut impl Sink) {
     out.push(b"=");
     with_digits(value.len() as u64, |digits| out.push(digits));
     out.push(b":");

@@ -1,24 +1,49 @@
 //! Keys that are more, or less, than a target.
 
-use http::Request;
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE};
+use http::{HeaderName, Request};
 use sha2::{Digest as _, Sha256};
 
+use super::part::{begin, push_value, write_header};
 use super::{KeyError, KeyPolicy, MAX_LEN, Sink, Target};
+use crate::body_key::ContentDigest;
 use crate::head::RequestHead;
 
-/// Writes the key of a request by a policy. Returns whether it tells its user from others.
+/// The fields that say what the content of a request means. The last two are gRPC's own: how its
+/// messages are compressed, and how those of the response may be.
+const ABOUT_CONTENT: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+];
+
+/// Writes the key of a request by a policy, if there is one, and its content, if that counts. Returns
+/// whether the key tells its user from others.
 pub(crate) fn write_whole<B>(
     request: &Request<B>,
-    policy: &KeyPolicy,
+    policy: Option<&KeyPolicy>,
+    content: Option<&ContentDigest>,
     out: &mut impl Sink,
 ) -> Result<bool, KeyError> {
     let target = Target::of(request)?;
     let mut out = Bounded { out, left: MAX_LEN };
-    policy.narrow(&target, |target| target.write(&mut out))?;
+    match policy {
+        Some(policy) => policy.narrow(&target, |target| target.write(&mut out))?,
+        None => target.write(&mut out)?,
+    }
     let head = RequestHead::of(request);
     let mut tells_apart = false;
-    for part in policy.parts() {
+    for part in policy.iter().flat_map(|policy| policy.parts()) {
         tells_apart |= part.write(&head, &mut out);
+    }
+    if let Some(digest) = content {
+        begin(b'c', head.method().as_str().as_bytes(), &mut out);
+        push_value(digest.as_hex(), &mut out);
+        for name in ABOUT_CONTENT.iter().filter(|name| head.headers().contains_key(*name)) {
+            write_header(name, &head, &mut out);
+        }
     }
     if out.left == 0 { Err(KeyError::TooLong) } else { Ok(tells_apart) }
 }

@@ -1,12 +1,13 @@
 //! What a request wants of a cache.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING,
-    UPGRADE,
+    CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::cache_control::{Directive, each_directive};
+use crate::conditional::means_validation;
 use crate::field::{MAX_DELTA_SECONDS, Members};
 use crate::range::is_in_bytes;
 
@@ -16,6 +17,11 @@ static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
 ];
+
+/// Whether a request asks for another method than its own.
+pub(crate) fn overrides_method(headers: &HeaderMap) -> bool {
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(name))
+}
 
 /// What a cache does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl RequestClass {
     /// Looks at a request.
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         match *method {
-            Method::GET | Method::HEAD => Self::of_lookup(method, headers),
+            Method::GET | Method::HEAD => Self::of_lookup(method, headers, false),
             // The other safe methods (RFC 9110 §9.2.1), and CONNECT, whose target is no resource.
             Method::OPTIONS | Method::TRACE | Method::CONNECT => Self::PassMethod,
             // RFC 9111 §4.4: methods whose safety is unknown count as unsafe.
@@ -71,8 +77,17 @@ impl RequestClass {
         }
     }
 
+    /// Looks at a request whose content is a part of its key, and that is declared to read.
+    pub(crate) fn of_content(method: &Method, headers: &HeaderMap) -> Self {
+        let mut conditional = [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter();
+        if conditional.any(|name| headers.contains_key(name)) && !means_validation(method) {
+            return Self::Bypass(BypassReason::Precondition);
+        }
+        Self::of_lookup(method, headers, true)
+    }
+
     // One walk over all fields is cheaper than a hashed look-up for each of the names.
-    fn of_lookup(method: &Method, headers: &HeaderMap) -> Self {
+    fn of_lookup(method: &Method, headers: &HeaderMap, with_content: bool) -> Self {
         let mut controlled = false;
         let mut range = false;
         let mut pragma = false;
@@ -91,10 +106,12 @@ impl RequestClass {
                 7 if name == UPGRADE => bypass = Some(BypassReason::Upgrade),
                 8 if name == IF_MATCH => bypass = Some(BypassReason::Precondition),
                 13 if name == CACHE_CONTROL => controlled = true,
-                14 if name == CONTENT_LENGTH && value != "0" => {
+                14 if name == CONTENT_LENGTH && value != "0" && !with_content => {
                     bypass = Some(BypassReason::Content);
                 }
-                17 if name == TRANSFER_ENCODING => bypass = Some(BypassReason::Content),
+                17 if name == TRANSFER_ENCODING && !with_content => {
+                    bypass = Some(BypassReason::Content);
+                }
                 19 if name == IF_UNMODIFIED_SINCE => bypass = Some(BypassReason::Precondition),
                 13 | 17 | 22 if METHOD_OVERRIDES.contains(name) => return Self::Unsafe,
                 _ => {}
@@ -254,6 +271,23 @@ mod tests {
         }
         let other = class(Method::GET, &[("x-http-methods", "DELETE")]);
         assert_eq!(other, RequestClass::Lookup(RequestDirectives::default()));
+    }
+
+    #[test]
+    fn requests_keyed_by_their_content_are_lookups_with_content() {
+        let of = |method: &str, fields: &[(&str, &str)]| {
+            let headers = crate::policy::freshness::tests::headers(fields);
+            RequestClass::of_content(&Method::from_bytes(method.as_bytes()).unwrap(), &headers)
+        };
+        let none = RequestClass::Lookup(RequestDirectives::default());
+        for field in [("content-length", "7"), ("transfer-encoding", "chunked"), ("range", "x=1")] {
+            assert_eq!(of("POST", &[field]), none);
+        }
+        let precondition = RequestClass::Bypass(BypassReason::Precondition);
+        assert_eq!(of("POST", &[("if-none-match", "*")]), precondition);
+        assert_eq!(of("QUERY", &[("if-none-match", "*")]), none);
+        assert_eq!(of("QUERY", &[("if-match", "*")]), precondition);
+        assert_eq!(of("POST", &[("x-http-method-override", "PUT")]), RequestClass::Unsafe);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, COOKIE, HOST};
-use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,7 +29,7 @@ fn with(uri: &str, name: &HeaderName, values: &[&str]) -> Request<()> {
 
 fn key(request: &Request<()>, policy: &KeyPolicy) -> Result<Vec<u8>, KeyError> {
     let mut out = Vec::new();
-    write_whole(request, policy, &mut out).map(|_| out)
+    write_whole(request, Some(policy), None, &mut out).map(|_| out)
 }
 
 fn text(request: &Request<()>, policy: &KeyPolicy) -> String {
@@ -96,18 +96,18 @@ fn identity_is_told_only_where_it_is_there() {
         if let Some(tenant) = tenant {
             request.extensions_mut().insert(Tenant(tenant.to_vec()));
         }
-        write_whole(&request, &policy, &mut Vec::new())
+        write_whole(&request, Some(&policy), None, &mut Vec::new())
     };
     assert_eq!((of(None), of(Some(b"")), of(Some(b"7"))), (Ok(false), Ok(false), Ok(true)));
     let part = KeyPolicy::new().part("tenant", |_| Some("7"));
-    assert_eq!(write_whole(&request("/a"), &part, &mut Vec::new()), Ok(false));
+    assert_eq!(write_whole(&request("/a"), Some(&part), None, &mut Vec::new()), Ok(false));
 }
 
 #[test]
 fn a_key_stays_within_its_bound() {
     let policy = KeyPolicy::new().part("x", |_| Some(vec![b'x'; 1 << 20]));
     let mut out = Vec::new();
-    assert_eq!(write_whole(&request("/a"), &policy, &mut out), Err(KeyError::TooLong));
+    assert_eq!(write_whole(&request("/a"), Some(&policy), None, &mut out), Err(KeyError::TooLong));
     assert!(out.len() <= MAX_LEN);
 }
 
@@ -146,6 +146,7 @@ struct Says {
     cookies: Vec<String>,
     tenant: Option<Vec<u8>>,
     user: Option<Vec<u8>>,
+    content: Option<u8>,
 }
 
 impl Says {
@@ -164,8 +165,9 @@ impl Says {
             .cookie("c")
             .part("tenant", move |_| tenant.clone())
             .identity("user", move |_| user.clone());
+        let content = self.content.map(|byte| ContentDigest::of(&[byte]));
         let mut out = Vec::new();
-        write_whole(&request, &policy, &mut out).unwrap();
+        write_whole(&request, Some(&policy), content.as_ref(), &mut out).unwrap();
         out
     }
 }
@@ -178,9 +180,10 @@ fn value() -> impl Strategy<Value = Option<Vec<u8>>> {
 fn says() -> impl Strategy<Value = Says> {
     let header = prop::option::of("[=1:x]{0,3}".prop_map(String::into_bytes));
     let cookies = prop::collection::vec("[=1:-]{0,2}", 0..3);
-    ("/[ab]{0,2}(\\?[=1]{0,2}|)", header, cookies, value(), value()).prop_map(
-        |(path, header, cookies, tenant, user)| Says { path, header, cookies, tenant, user },
-    )
+    let all = ("/[ab]{0,2}(\\?[=1]{0,2}|)", header, cookies, value(), value());
+    (all, prop::option::of(0..3u8)).prop_map(|((path, header, cookies, tenant, user), content)| {
+        Says { path, header, cookies, tenant, user, content }
+    })
 }
 
 proptest! {
