@@ -28,9 +28,9 @@ where
 {
     // Without a key, nothing can be stored of it.
     let by_content = Content::of(&request).is_some();
-    let own = Target::of(&request).map(|target| core.resource(&target, by_content));
-    let own = own.unwrap_or_default();
-    let mut unless_answered = InvalidateOnDrop { target: Some((Arc::clone(&core), own.clone())) };
+    let own = Target::all_of(&request);
+    let own: Vec<_> = own.iter().map(|target| core.resource(target, by_content)).collect();
+    let mut unless_answered = InvalidateOnDrop { targets: Some((Arc::clone(&core), own.clone())) };
     let uri = sent_uri(request.extensions()).unwrap_or(request.uri()).clone();
     let headers = request.headers().clone();
     let result = service.oneshot(request).await;
@@ -45,11 +45,11 @@ where
         let others = others.filter_map(|uri| {
             Target::new(&uri, &headers).map(|target| core.resource(&target, by_content)).ok()
         });
-        let all: Vec<Resource> = others.chain([own]).collect();
+        let all: Vec<Resource> = others.chain(own).collect();
         core.remove_all(&all).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
-    unless_answered.target = None;
+    unless_answered.targets = None;
     result.map(|response| respond::pass(&core, response, &CacheStatus::forwarded(Fwd::Method)))
 }
 
@@ -86,15 +86,15 @@ fn same_origin(url: &str, base: &Uri, headers: &HeaderMap) -> Option<Uri> {
 /// A client that goes away after the handler has begun leaves it unknown what the handler did, so
 /// the worst is assumed.
 struct InvalidateOnDrop {
-    target: Option<(Arc<Core>, Resource)>,
+    targets: Option<(Arc<Core>, Vec<Resource>)>,
 }
 
 impl Drop for InvalidateOnDrop {
     fn drop(&mut self) {
-        if let (Some((core, resource)), Ok(runtime)) =
-            (self.target.take(), tokio::runtime::Handle::try_current())
+        if let (Some((core, resources)), Ok(runtime)) =
+            (self.targets.take(), tokio::runtime::Handle::try_current())
         {
-            runtime.spawn(async move { core.remove_all(&[resource]).await });
+            runtime.spawn(async move { core.remove_all(&resources).await });
         }
     }
 }

@@ -81,9 +81,10 @@ impl<'a> Target<'a> {
         let Some(sent) = sent_uri(request.extensions()).filter(|sent| *sent != uri) else {
             return Self::new(uri, request.headers());
         };
-        // A nested router leaves the end of the path.
-        let nested = sent.path().ends_with(uri.path().trim_start_matches('/'))
-            && sent.query() == uri.query();
+        // A nested router leaves the end of the path, from a slash on. A slash alone may be all that is
+        // left of it, or the root to which something else has led.
+        let nested =
+            uri.path() != "/" && sent.path().ends_with(uri.path()) && sent.query() == uri.query();
         if nested {
             return Self::new(sent, request.headers());
         }
@@ -95,22 +96,37 @@ impl<'a> Target<'a> {
     pub(crate) fn new(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Self, KeyError> {
         let scheme = uri.scheme_str();
         let named = host_field(headers)?;
-        let authority = uri.authority().map(|authority| {
-            let text = authority.as_str();
-            text.rsplit_once('@').map_or(text, |(_, host)| host).as_bytes()
-        });
         let same = |a: &[u8], b: &[u8]| {
             without_port(scheme, a).eq_ignore_ascii_case(without_port(scheme, b))
         };
-        let host = match (authority, named) {
+        let host = match (authority(uri), named) {
             (Some(authority), Some(named)) if !same(authority, named) => {
                 return Err(KeyError::Host);
             }
             (Some(host), _) | (None, Some(host)) => host,
             (None, None) => b"",
         };
+        Ok(Self::at(host, uri))
+    }
+
+    /// The targets that a request may be for: where it names several hosts, one for each, since
+    /// nobody here knows which of them whoever answers it goes by.
+    pub(crate) fn all_of<B>(request: &'a Request<B>) -> Vec<Self> {
+        let (uri, headers) = (request.uri(), request.headers());
+        match Self::of(request) {
+            Err(KeyError::Host) => {
+                let named = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+                let hosts = authority(uri).into_iter().chain(named);
+                hosts.take(MAX_HOSTS).map(|host| Self::at(host, uri)).collect()
+            }
+            target => target.into_iter().collect(),
+        }
+    }
+
+    fn at(host: &'a [u8], uri: &'a Uri) -> Self {
+        let scheme = uri.scheme_str();
         let host = without_port(scheme, host);
-        Ok(Self { scheme, host, path: uri.path(), query: uri.query(), sent: None })
+        Self { scheme, host, path: uri.path(), query: uri.query(), sent: None }
     }
 
     /// Writes the key.
@@ -123,9 +139,21 @@ impl<'a> Target<'a> {
     pub(crate) fn each_form<S: Sink>(&self, mut new: impl FnMut() -> S) -> Vec<S> {
         let other = self.scheme.filter(|scheme| !matches!(*scheme, "http" | "https"));
         let schemes = [None, Some("http"), Some("https")].into_iter().chain(other.map(Some));
-        let forms = schemes.filter_map(|scheme| {
+        // Where the scheme isn't named, nor is it known that a port is the one that it has anyway.
+        let usual = [&b":80"[..], b":443"];
+        let bare = usual.iter().find_map(|port| self.host.strip_suffix(*port)).unwrap_or(self.host);
+        let with_port = usual.map(|port| [bare, port].concat());
+        let has_another = bare
+            .rsplit(|byte| *byte == b':')
+            .next()
+            .is_some_and(|port| port.len() < bare.len() && port.iter().all(u8::is_ascii_digit));
+        let with_port = with_port.iter().filter(|_| !bare.is_empty() && !has_another);
+        let forms = schemes
+            .map(|scheme| (scheme, bare))
+            .chain(with_port.map(|host| (None, host.as_slice())));
+        let forms = forms.filter_map(|(scheme, host)| {
             let mut key = new();
-            self.write_as(scheme, &mut key).ok()?;
+            Target { host, ..*self }.write_as(scheme, &mut key).ok()?;
             Some(key)
         });
         forms.collect()
@@ -169,6 +197,15 @@ pub(crate) fn sent_uri(extensions: &Extensions) -> Option<&Uri> {
 #[cfg(not(feature = "axum"))]
 pub(crate) fn sent_uri(_: &Extensions) -> Option<&Uri> {
     None
+}
+
+/// How many hosts of one request are gone by.
+const MAX_HOSTS: usize = 4;
+
+/// The host and port that a target names, without user information.
+fn authority(uri: &Uri) -> Option<&[u8]> {
+    let text = uri.authority()?.as_str();
+    Some(text.rsplit_once('@').map_or(text, |(_, host)| host).as_bytes())
 }
 
 /// A host without the port that its scheme has anyway (RFC 9110 §4.2.3).
@@ -264,7 +301,8 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(of("/api/users?a", "/users?a"), "h/api/users?a");
-        assert_eq!(of("/api", "/"), "h/api");
+        assert_eq!(of("/api", "/"), "h/ /api");
+        assert_eq!(of("/x/ab", "/b"), "h/b /x/ab");
         assert_eq!(of("/users", "/users"), "h/users");
         assert_eq!(of("/v1/x", "/users"), "h/users /v1/x");
     }

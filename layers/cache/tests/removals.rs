@@ -341,3 +341,36 @@ async fn nor_with_what_is_stale() {
     ask().await;
     assert_eq!(ask().await, "2", "{} calls", origin.calls());
 }
+
+#[tokio::test]
+async fn an_unsafe_request_with_two_hosts_drops_both() {
+    let (cache, _) = cached(&Origin::with(&[("cache-control", "max-age=60")]));
+    send(&cache, get(&[])).await;
+    send(&cache, request("POST", "http://example.com/a", &[("host", "other.com")])).await;
+    assert!(!send(&cache, get(&[])).await.is_hit());
+}
+
+#[tokio::test]
+async fn a_port_that_is_there_anyway_hides_nothing() {
+    let origin = Origin::with(&[("cache-control", "max-age=60")]);
+    let (cache, _) = cached(&origin);
+    send(&cache, request("GET", "/a", &[("host", "example.com:80")])).await;
+    send(&cache, request("POST", "/a", &[("host", "example.com")])).await;
+    assert!(!send(&cache, request("GET", "/a", &[("host", "example.com:80")])).await.is_hit());
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn a_target_rewritten_to_the_end_of_what_was_sent_is_another() {
+    let origin = Origin::new(|_, request| async move {
+        answer(&[("cache-control", "max-age=60")], request.uri().path().to_owned())
+    });
+    let (cache, _) = cached(&origin);
+    let of = |uri: &str| {
+        let mut r = request("GET", uri, &[("host", "h")]);
+        r.extensions_mut().insert(axum::extract::OriginalUri("/page".parse().unwrap()));
+        r
+    };
+    assert_eq!(send(&cache, of("/")).await.text(), "/");
+    assert_eq!(send(&cache, of("/page")).await.text(), "/page");
+}
