@@ -36,8 +36,7 @@ impl Commit<'_> {
     pub(crate) async fn store(&self, fetched: Fetched) -> Option<Hit<Stored>> {
         let Fetched { response, vary, mut tags } = fetched;
         let (core, ticket, place) = (self.core, self.ticket, self.place);
-        // By it a change of the resource finds what its target doesn't tell the key of.
-        tags.extend(place.resource.clone().filter(|tag| !tags.contains(tag)));
+        core.add_own_tags(&mut tags, place, self.asked, &response.headers);
         let space = &core.space;
         let lifetime = lifetime(core, &response);
         let response = Arc::new(Stored::Response(response));

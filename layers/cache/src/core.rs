@@ -9,9 +9,11 @@ use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
 use crate::body_key::{Content, ContentDigest};
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
+use crate::groups::{self, CACHE_GROUPS};
 use crate::key::{self, KeyError, KeyPolicy, Target};
 use crate::landing::{Landing, Selector};
 use crate::marks::Marks;
+use crate::respond::Asked;
 use crate::rule::Rules;
 use crate::status_field::{CacheStatusField, Finish};
 use crate::stored::{Stored, Variants};
@@ -168,6 +170,31 @@ impl Core {
         hidden.then(|| self.space.part_tag(key::resource(target, policy)))
     }
 
+    /// Adds the tags of the response to `asked` with these fields that are the layer's own: of its
+    /// resource, if that has one, and of its groups.
+    pub(crate) fn add_own_tags(
+        &self,
+        tags: &mut Vec<Tag>,
+        place: &Place,
+        asked: &Asked,
+        headers: &HeaderMap,
+    ) {
+        let groups = groups::named(headers, &CACHE_GROUPS);
+        for tag in place.resource.iter().cloned().chain(self.group_tags(asked.target(), &groups)) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+
+    /// The tags of groups of a target's origin.
+    pub(crate) fn group_tags(&self, target: Option<Target<'_>>, groups: &[String]) -> Vec<Tag> {
+        let groups = target.iter().flat_map(|target| {
+            groups.iter().map(|group| self.space.part_tag(groups::digest(target, group)))
+        });
+        groups.collect()
+    }
+
     /// All that may be stored of a resource.
     pub(crate) fn resource(&self, target: &Target<'_>, by_content: bool) -> Resource {
         let policy = self.settings.key.as_deref();
@@ -180,9 +207,13 @@ impl Core {
     /// Removes what is stored of resources, everywhere.
     pub(crate) async fn remove_all(&self, resources: &[Resource]) {
         let keys = resources.iter().flat_map(|resource| &resource.keys);
-        let tags = resources.iter().filter_map(|resource| resource.tag.as_ref());
-        let tags = tags.map(|tag| self.space.invalidate(tag, Strength::Hard));
-        join(join_all(keys.map(|key| self.remove(key))), join_all(tags)).await;
+        let tags: Vec<Tag> = resources.iter().filter_map(|resource| resource.tag.clone()).collect();
+        join(join_all(keys.map(|key| self.remove(key))), self.invalidate_all(&tags)).await;
+    }
+
+    /// Invalidates everything that has one of these tags, everywhere.
+    pub(crate) async fn invalidate_all(&self, tags: &[Tag]) {
+        join_all(tags.iter().map(|tag| self.space.invalidate(tag, Strength::Hard))).await;
     }
 
     /// Removes what is stored under a key, everywhere.

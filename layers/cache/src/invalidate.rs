@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
 use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, Request, Response};
@@ -12,6 +13,7 @@ use crate::body::CacheBody;
 use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Resource};
+use crate::groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::key::{Target, sent_uri};
 use crate::respond;
 
@@ -46,7 +48,12 @@ where
             Target::new(&uri, &headers).map(|target| core.resource(&target, by_content)).ok()
         });
         let all: Vec<Resource> = others.chain(own).collect();
-        core.remove_all(&all).await;
+        // RFC 9875 §3
+        let groups = result.as_ref().ok().map(|response| {
+            let groups = groups::named(response.headers(), &CACHE_GROUP_INVALIDATION);
+            core.group_tags(Target::new(&uri, &headers).ok(), &groups)
+        });
+        join(core.remove_all(&all), core.invalidate_all(&groups.unwrap_or_default())).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.
     unless_answered.targets = None;

@@ -129,6 +129,12 @@ impl<'a> Target<'a> {
         Self { scheme, host, path: uri.path(), query: uri.query(), sent: None }
     }
 
+    /// The host, without a port that its scheme may have anyway.
+    pub(crate) fn host_without_usual_port(&self) -> &'a [u8] {
+        let bare = [&b":80"[..], b":443"].iter().find_map(|port| self.host.strip_suffix(*port));
+        bare.unwrap_or(self.host)
+    }
+
     /// Writes the key.
     pub(crate) fn write(&self, out: &mut impl Sink) -> Result<(), KeyError> {
         self.write_as(self.scheme, out)
@@ -141,7 +147,7 @@ impl<'a> Target<'a> {
         let schemes = [None, Some("http"), Some("https")].into_iter().chain(other.map(Some));
         // Where the scheme isn't named, nor is it known that a port is the one that it has anyway.
         let usual = [&b":80"[..], b":443"];
-        let bare = usual.iter().find_map(|port| self.host.strip_suffix(*port)).unwrap_or(self.host);
+        let bare = self.host_without_usual_port();
         let with_port = usual.map(|port| [bare, port].concat());
         let has_another = bare
             .rsplit(|byte| *byte == b':')

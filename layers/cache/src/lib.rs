@@ -121,6 +121,7 @@ mod error;
 mod field;
 mod fill;
 mod future;
+mod groups;
 mod grpc;
 mod head;
 mod invalidate;

@@ -6,9 +6,10 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
-use tower_keep_store::Tag;
+use tower_keep_store::{MAX_TAGS, Tag};
 
 use crate::core::Settings;
+use crate::groups::{self, CACHE_GROUPS};
 use crate::grpc::says_failure;
 use crate::landing::Refusal;
 use crate::policy::{Exchange, Lifetime, NotStored, omitted, storable};
@@ -101,7 +102,8 @@ impl Settings {
         let verdict = Self::verdict(asked, times, status, headers, &vary);
         let lifetime = verdict.map_err(|reason| asked.refusal(status, reason.detail()))?;
         let tags = collect_tags(response.extensions(), headers);
-        if tags.overflow {
+        let groups = groups::named(headers, &CACHE_GROUPS).len();
+        if tags.overflow || tags.tags.len() + groups > MAX_TAGS {
             return Err(asked.refusal(status, "tags"));
         }
         let announced = content_length(headers).unwrap_or(0);

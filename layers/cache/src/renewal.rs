@@ -7,6 +7,7 @@ use tower_keep_store::{Hit, MAX_TAGS, Tag};
 
 use crate::conditional::freshen;
 use crate::core::Settings;
+use crate::groups::{self, CACHE_GROUPS};
 use crate::landing::Refusal;
 use crate::plan::{Times, with_date};
 use crate::policy::{SetCookie, StoredTimes, omitted};
@@ -65,9 +66,10 @@ impl Renewal {
                 tags.push(tag);
             }
         }
+        let groups = groups::named(&response.headers, &CACHE_GROUPS).len();
         let detail = match verdict {
             Err(reason) => Some(reason.detail()),
-            Ok(_) => (added.overflow || tags.len() > MAX_TAGS).then_some("tags"),
+            Ok(_) => (added.overflow || tags.len() + groups > MAX_TAGS).then_some("tags"),
         };
         let refusal = detail.map(|detail| asked.refusal(stored.status, detail));
         Self { response, vary, tags, aside, refusal }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tower_keep_store::{Count, Hit};
 
 use crate::age::age_value;
@@ -15,6 +15,7 @@ use crate::capture::Capture;
 use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::{Core, Covers};
 use crate::judge::{Wish, fallback};
+use crate::key::Target;
 use crate::landing::Arriving;
 use crate::policy::{PolicyOptions, RequestDirectives};
 use crate::range::partial;
@@ -25,6 +26,7 @@ use crate::stored::{Stored, StoredResponse};
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
+    pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     /// What the rules have chosen for it.
     pub(crate) policy: Arc<PolicyOptions>,
@@ -36,10 +38,16 @@ impl Asked {
     pub(crate) fn of<B>(request: &Request<B>, policy: &Arc<PolicyOptions>, covers: Covers) -> Self {
         Self {
             method: request.method().clone(),
+            uri: request.uri().clone(),
             headers: request.headers().clone(),
             policy: Arc::clone(policy),
             covers,
         }
+    }
+
+    /// What was asked for.
+    pub(crate) fn target(&self) -> Option<Target<'_>> {
+        Target::new(&self.uri, &self.headers).ok()
     }
 
     /// With what the request's directives want.

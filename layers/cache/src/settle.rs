@@ -268,7 +268,7 @@ where
         B::Error: Into<BoxError>,
     {
         let Self { core, asked, place, lead, answer, seen, status, times, bounds, .. } = self;
-        plan.tags.extend(place.resource.clone());
+        core.add_own_tags(&mut plan.tags, &place, &asked, response.headers());
         let stored_times = StoredTimes::new(&plan.lifetime, times.response_ms);
         mark_by_use(&core, &place, &asked, &stored_times);
         let (parts, body) = response.into_parts();

@@ -19,7 +19,8 @@ use tower_keep_store::{MAX_TAGS, Tag};
 /// ```
 ///
 /// The fields `Surrogate-Key` (separated by spaces), `Cache-Tag` (by commas) and `xkey` (by either)
-/// count just as much. A response with more than 64 tags, or one that can't be a tag, is not stored: it
+/// count just as much; so do, for responses of the same origin, the groups of `Cache-Groups`, which an
+/// unsafe request invalidates by `Cache-Group-Invalidation` (RFC 9875). A response with more than 64 tags, or one that can't be a tag, is not stored: it
 /// could not be dropped as it asks to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheTags(Vec<String>);

@@ -71,9 +71,7 @@ pub(crate) fn each_form<S: Sink>(
 pub(crate) fn resource(target: &Target<'_>, policy: Option<&KeyPolicy>) -> u128 {
     let digest = |target: &Target<'_>| {
         let mut hash = Sha256::new();
-        let host = target.host;
-        let host = [&b":80"[..], b":443"].iter().find_map(|port| host.strip_suffix(*port));
-        let host = host.unwrap_or(target.host);
+        let host = target.host_without_usual_port();
         // It can't fail: a hash takes any length. What is too long has no key either.
         let _ = Target { scheme: None, host, ..*target }.write(&mut hash);
         hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
