@@ -2,6 +2,7 @@
 //!
 //! [`RedisServer`] is a Redis or Valkey process that belongs to one test: it can be killed,
 //! restarted on its port, and frozen, and nothing of it is left when it is dropped.
+//! [`RedisCluster`] and [`RedisSentinel`] are several of them, watching each other.
 //! A test that needs a server starts one; it never skips, and never uses a server it finds.
 //!
 //! ```no_run
@@ -25,8 +26,13 @@
     reason = "only tests call this crate, and a test reports its trouble by panicking"
 )]
 
+mod cluster;
 mod redis;
 mod resp;
+mod sentinel;
+mod wait;
 
+pub use cluster::RedisCluster;
 pub use redis::RedisServer;
 pub use resp::Reply;
+pub use sentinel::RedisSentinel;

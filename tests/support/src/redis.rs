@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, iter};
 
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PORTS: Range<u16> = 20_000..32_000;
 
 /// How many times a server that exits at once, most likely because its port is taken, is tried.
-const ATTEMPTS: usize = 20;
+pub(crate) const ATTEMPTS: usize = 20;
 
 /// A Redis or Valkey server on a port of its own, without persistence.
 ///
@@ -37,6 +38,8 @@ pub struct RedisServer {
     process: Option<Process>,
     port: u16,
     dir: TempDir,
+    args: Vec<OsString>,
+    paused: AtomicBool,
 }
 
 impl RedisServer {
@@ -45,12 +48,35 @@ impl RedisServer {
     /// The program is the one that `REDIS_SERVER` names, else `redis-server`, else
     /// `valkey-server`. Panics when there is none.
     pub async fn start() -> Self {
+        let mut server = Self::prepare(0, in_memory());
+        let ports = iter::repeat_with(random_port);
+        let (process, port) = launch(server.dir(), &server.args, ports).await;
+        (server.process, server.port) = (Some(process), port);
+        server
+    }
+
+    /// A server that is yet to be [launched](Self::try_launch), with these arguments beside ours.
+    pub(crate) fn prepare(port: u16, args: Vec<OsString>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("tower-keep-redis-")
             .tempdir()
             .expect("a temporary directory for the server");
-        let (process, port) = launch(dir.path(), iter::repeat_with(random_port)).await;
-        Self { process: Some(process), port, dir }
+        Self { process: None, port, dir, args, paused: AtomicBool::new(false) }
+    }
+
+    /// Starts it; false if it exits at once, most likely because its port is taken.
+    pub(crate) async fn try_launch(&mut self) -> bool {
+        self.process = launch_on(self.port, self.dir.path(), &self.args).await;
+        self.process.is_some()
+    }
+
+    pub(crate) fn set_args(&mut self, args: Vec<OsString>) {
+        self.args = args;
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The address in the form that clients take.
@@ -66,13 +92,24 @@ impl RedisServer {
     /// Kills the server, as a crash would: nothing is saved, no connection is closed in order.
     pub fn kill(&mut self) {
         self.process = None;
+        self.paused.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it is [frozen](Self::pause).
+    pub fn is_paused(&self) -> bool {
+        self.process.is_some() && self.paused.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has been started and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Starts the server again, empty, on the same port, and waits until it answers.
     /// One that still runs is killed first.
     pub async fn restart(&mut self) {
         self.kill();
-        let (process, _) = launch(self.dir.path(), iter::repeat(self.port)).await;
+        let (process, _) = launch(self.dir.path(), &self.args, iter::repeat(self.port)).await;
         self.process = Some(process);
     }
 
@@ -85,10 +122,12 @@ impl RedisServer {
         // read again, so that a second pause doesn't wait for ever.
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(self.pid()), stopped).expect("the server stops");
+        self.paused.store(true, Ordering::SeqCst);
     }
 
     /// Lets a frozen server go on; what it was sent meanwhile is then answered.
     pub fn resume(&self) {
+        self.paused.store(false, Ordering::SeqCst);
         self.signal(Signal::CONT);
     }
 
@@ -129,9 +168,9 @@ impl Drop for Process {
 }
 
 /// Starts a server on the first of the ports that it gets for itself.
-async fn launch(dir: &Path, ports: impl Iterator<Item = u16>) -> (Process, u16) {
+async fn launch(dir: &Path, args: &[OsString], ports: impl Iterator<Item = u16>) -> (Process, u16) {
     for port in ports.take(ATTEMPTS) {
-        if let Some(process) = launch_on(port, dir).await {
+        if let Some(process) = launch_on(port, dir, args).await {
             return (process, port);
         }
         sleep(Duration::from_millis(50)).await;
@@ -140,8 +179,8 @@ async fn launch(dir: &Path, ports: impl Iterator<Item = u16>) -> (Process, u16) 
 }
 
 /// Starts a server on a port and waits until it answers; none if it exits instead.
-async fn launch_on(port: u16, dir: &Path) -> Option<Process> {
-    let mut process = spawn(port, dir);
+async fn launch_on(port: u16, dir: &Path, args: &[OsString]) -> Option<Process> {
+    let mut process = spawn(port, dir, args);
     let deadline = Instant::now() + PATIENCE;
     while process.0.try_wait().expect("the state of the server").is_none() {
         if answers(port, process.pid()).await {
@@ -170,7 +209,7 @@ async fn answers(port: u16, pid: Pid) -> bool {
     }
 }
 
-fn spawn(port: u16, dir: &Path) -> Process {
+fn spawn(port: u16, dir: &Path, args: &[OsString]) -> Process {
     let programs: Vec<OsString> = match env::var_os("REDIS_SERVER") {
         Some(program) if !program.is_empty() => vec![program],
         _ => vec!["redis-server".into(), "valkey-server".into()],
@@ -179,9 +218,10 @@ fn spawn(port: u16, dir: &Path) -> Process {
         let output = File::create(log_path(dir)).expect("a log for the server");
         let errors = output.try_clone().expect("a log for the server");
         let spawned = Command::new(program)
+            // First, since a file of settings must be.
+            .args(args)
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .arg("--dir")
+            .args(["--daemonize", "no", "--dir"])
             .arg(dir)
             .stdin(Stdio::null())
             .stdout(output)
@@ -199,8 +239,13 @@ fn spawn(port: u16, dir: &Path) -> Process {
     );
 }
 
+/// The arguments of a server that keeps nothing on disk.
+pub(crate) fn in_memory() -> Vec<OsString> {
+    ["--save", "", "--appendonly", "no"].map(OsString::from).to_vec()
+}
+
 /// The standard library keys each `RandomState` differently: random enough to keep tests apart.
-fn random_port() -> u16 {
+pub(crate) fn random_port() -> u16 {
     let width = u64::from(PORTS.end - PORTS.start);
     let offset = RandomState::new().hash_one(()) % width;
     PORTS.start + u16::try_from(offset).expect("less than the width of a range of ports")
