@@ -11,29 +11,27 @@
 //! | channel `tk:events:{database}` | announcements |
 //! | channel `tk:events:{database}:{node}` | that node's beats |
 
+mod beats;
 mod breaker;
 mod config;
+mod connection;
 mod follow;
+mod link;
+mod operation;
 mod scripts;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::{Client, SubscriberClient};
-use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, KeysInterface, LuaInterface};
-use fred::types::scripts::Script;
-use fred::types::{FromValue, Key, MultipleKeys, Value};
-use tokio::sync::Notify;
+use fred::types::Value;
 
-use self::breaker::Breaker;
 pub use self::config::RedisBuilder;
+use self::connection::Connection;
 use self::follow::Follower;
-use self::scripts::Scripts;
+use self::operation::Operation;
 use crate::epoch::Epochs;
 use crate::error::{Error, RemoteError};
 use crate::event::Announcement;
@@ -50,27 +48,31 @@ const LAYOUT: u8 = 1;
 ///
 /// The server may be down when the service starts (see [`RedisBuilder::connect_lazy`]) and at any
 /// time after: connections are tried again without end, with backoff.
+///
+/// # Topologies
+///
+/// - **One server**, with replicas or without.
+/// - **Sentinel**: the primary is asked of the sentinels whenever connections are made anew. Name all
+///   of them in the address.
+/// - **Cluster**: one node in the address is enough to begin with; the primaries that were found are
+///   asked, too, when others have to be found. Entries are spread over all slots; tags share one, that
+///   of `{prefix}`. While a primary is being replaced, the second tier as a whole is out of use: for as
+///   long as the Cluster takes, and up to about two seconds more. Slots may be moved under
+///   load. While the tags' slot is on its way, invalidations and values with tags that are new may
+///   have to wait until it has arrived: they return [`Reach::ThisNode`](crate::Reach::ThisNode)
+///   meanwhile, and the second tier is out of use.
+///
+/// Replicas are never read. What a failover can lose: see
+/// [`Reach::Everywhere`](crate::Reach::Everywhere). A primary that hangs is left after four
+/// [heartbeats](RedisBuilder::heartbeat). Let the servers wait longer than that before they replace it
+/// (`cluster-node-timeout`, `down-after-milliseconds`; their defaults do): else a node may be with the
+/// old primary, should that wake up, while others are with the new one. The same holds where a network
+/// is cut so that a node reaches only the old primary: `min-replicas-to-write 1` has that refuse what
+/// nobody else would see.
+///
+/// Redis 7, or Valkey.
 #[derive(Clone)]
 pub struct Redis(Arc<Connection>);
-
-struct Connection {
-    client: Client,
-    subscriber: SubscriberClient,
-    scripts: Scripts,
-    breaker: Breaker,
-    /// Whether the announcements arrive and this node has caught up with them.
-    synced: AtomicBool,
-    /// Whether a store listens.
-    is_followed: AtomicBool,
-    /// Told when the server turns out to be none that can be written to.
-    demoted: Arc<Notify>,
-    prefix: String,
-    database: u8,
-    deadline: Duration,
-    heartbeat: Duration,
-    tag_lifetime: Duration,
-    max_value: usize,
-}
 
 impl Redis {
     /// Connects to `url` with the defaults, and waits for the connection.
@@ -98,22 +100,9 @@ impl fmt::Debug for Redis {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // fred's own tasks keep the connections open until they are told. The runtime may be gone.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (client, subscriber) = (self.client.clone(), self.subscriber.clone());
-            runtime.spawn(async move { futures_util::join!(client.quit(), subscriber.quit()) });
-        }
-    }
-}
-
 impl Remote for Redis {
     fn is_available(&self) -> bool {
-        let connection = &self.0;
-        connection.synced.load(Ordering::Acquire)
-            && connection.client.is_connected()
-            && connection.breaker.is_worth_trying()
+        self.0.is_available()
     }
 
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
@@ -121,13 +110,12 @@ impl Remote for Redis {
         Box::pin(async move {
             // GETRANGE, not GET: whatever somebody put there, no more than the bound is read. One
             // byte more than allowed comes back of what is too large, and its checksum fails.
-            let range =
-                connection.client.getrange(connection.entry_key(&key), 0, connection.max_value);
-            let found: Bytes = match connection.within_deadline(range).await {
+            let (key, most) = (connection.entry_key(&key), connection.max_value);
+            let found = match connection.perform(Operation::Read { key, most }).await {
                 Err(RemoteError::Protocol(text)) if text.starts_with("WRONGTYPE") => {
                     Bytes::from_static(b"?")
                 }
-                found => found?,
+                found => found?.into_bytes().unwrap_or_default(),
             };
             Ok((!found.is_empty()).then_some(found))
         })
@@ -205,94 +193,6 @@ impl Remote for Redis {
         }
         tokio::spawn(Follower::new(&self.0, listener).run());
         Ok(())
-    }
-}
-
-impl Connection {
-    fn entry_key(&self, key: &[u8]) -> Key {
-        let prefix = format!("{}:{LAYOUT}:", self.prefix);
-        Key::from(Bytes::from([prefix.as_bytes(), key].concat()))
-    }
-
-    fn tag_key(&self, tag: &Tag) -> Key {
-        format!("{{{}}}:t:{tag}", self.prefix).into()
-    }
-
-    fn clock_key(&self) -> Key {
-        format!("{{{}}}:epoch", self.prefix).into()
-    }
-
-    /// Channels don't belong to a database of the server, as keys do; so the name says which.
-    fn channel(&self) -> String {
-        format!("{}:events:{}", self.prefix, self.database)
-    }
-
-    /// Runs a script by its digest, and in full if the server hasn't seen it.
-    async fn run<R: FromValue>(
-        &self,
-        script: &Script,
-        keys: Vec<Key>,
-        args: Vec<Value>,
-    ) -> Result<R, RemoteError> {
-        let keys = MultipleKeys::from(keys);
-        let value = self.within_deadline(async {
-            match self
-                .client
-                .evalsha::<Value, _, _, _>(script.sha1().clone(), keys.clone(), args.clone())
-                .await
-            {
-                Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    let source = script.lua().cloned().unwrap_or_default();
-                    self.client.eval(source, keys, args).await
-                }
-                answer => answer,
-            }
-        });
-        value
-            .await?
-            .convert()
-            .map_err(|error: fred::error::Error| RemoteError::Protocol(error.details().to_owned()))
-    }
-
-    async fn within_deadline<T>(
-        &self,
-        operation: impl Future<Output = Result<T, fred::error::Error>>,
-    ) -> Result<T, RemoteError> {
-        if !self.breaker.admits() {
-            return Err(RemoteError::Unavailable);
-        }
-        let error = match tokio::time::timeout(self.deadline, operation).await {
-            Ok(Ok(value)) => {
-                self.breaker.succeeded();
-                return Ok(value);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                self.breaker.failed();
-                return Err(RemoteError::Deadline);
-            }
-        };
-        if error.details().starts_with("READONLY") {
-            // It was the primary once. Where the address leads to the new one by now, a new
-            // connection does, too.
-            self.synced.store(false, Ordering::Release);
-            self.demoted.notify_one();
-        }
-        match error.kind() {
-            ErrorKind::Timeout => {
-                self.breaker.failed();
-                Err(RemoteError::Deadline)
-            }
-            // The server is there, it just doesn't do what it was asked.
-            ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Unknown => {
-                self.breaker.succeeded();
-                Err(RemoteError::Protocol(error.details().to_owned()))
-            }
-            _ => {
-                self.breaker.failed();
-                Err(RemoteError::Client(error.into()))
-            }
-        }
     }
 }
 

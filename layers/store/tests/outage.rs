@@ -191,6 +191,7 @@ async fn a_server_without_memory_removes_all_the_same() {
     server.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     assert_eq!(numbers(&a).remove(&1).await, Reach::Everywhere);
     until("b has lost it", async || numbers(&b).get(&1).await.is_none()).await;
+    assert_eq!(numbers(&a).remove(&9).await, Reach::Everywhere, "nothing is there to be replaced");
     assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
     until("b has lost this, too", async || numbers(&b).get(&2).await.is_none()).await;
     assert_eq!(fill(&numbers(&a), 3, 7).await, 7, "and everybody is answered");

@@ -42,11 +42,10 @@ impl RedisCluster {
         panic!("a node of the Cluster exited at once, {ATTEMPTS} times");
     }
 
-    /// The address of the Cluster in the form that clients take. It names all nodes.
-    pub fn url(&self) -> String {
-        let nodes: Vec<_> =
-            self.nodes.iter().map(|node| format!("node=127.0.0.1:{}", node.port())).collect();
-        format!("redis-cluster://127.0.0.1:{}?{}", self.nodes[0].port(), nodes.join("&"))
+    /// The address of the Cluster in the form that clients take. It names one node, by whose word a
+    /// client has to find the others.
+    pub fn url_of(&self, node: usize) -> String {
+        format!("redis-cluster://127.0.0.1:{}", self.nodes[node].port())
     }
 
     /// A node, by its number.
@@ -108,6 +107,17 @@ impl RedisCluster {
             true
         })
         .await;
+    }
+
+    /// Lets every node drop what others publish, as if the links between them were cut; or not any
+    /// more. What is published at a node still reaches those who listen there.
+    pub async fn drop_publications(&self, drop: bool) {
+        // A message of this type passes on what was published.
+        let kind: &[u8] = if drop { b"4" } else { b"-1" };
+        for node in self.running() {
+            let reply = node.command(&[b"DEBUG", b"DROP-CLUSTER-PACKET-FILTER", kind]).await;
+            assert_eq!(reply, Reply::Bytes(b"OK".into()));
+        }
     }
 
     /// Begins to move `slot` from one primary to another. Keys that aren't at `from` are asked for
@@ -197,7 +207,8 @@ fn node() -> RedisServer {
     let mut args = in_memory();
     let more = ["--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT];
     args.extend(more.map(OsString::from));
-    args.extend(["--repl-diskless-sync-delay", "0", "--cluster-port"].map(OsString::from));
+    args.extend(["--repl-diskless-sync-delay", "0"].map(OsString::from));
+    args.extend(["--enable-debug-command", "yes", "--cluster-port"].map(OsString::from));
     args.push(bus(port).to_string().into());
     RedisServer::prepare(port, args)
 }

@@ -81,6 +81,12 @@ impl RedisSentinel {
         (is_up && info(server).await.contains("role:master")).then_some(primary?)
     }
 
+    /// Lets the sentinels replace the primary though nothing is wrong with it.
+    pub async fn fail_over(&self) {
+        let args = [&b"SENTINEL"[..], b"FAILOVER", NAME.as_bytes()];
+        assert_eq!(self.sentinels[0].command(&args).await, Reply::Bytes(b"OK".into()));
+    }
+
     /// Waits until another server than `old` is the primary, and returns it.
     pub async fn failed_over(&self, old: usize) -> usize {
         until("a replica takes over", async || {

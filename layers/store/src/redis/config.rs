@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use fred::error::ErrorKind;
 use fred::prelude::{Builder, ClientLike, EventInterface, ReconnectPolicy};
-use fred::types::config::Config;
+use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
 
+use super::Redis;
 use super::breaker::Breaker;
+use super::connection::Connection;
+use super::link::{Current, Link};
 use super::scripts::Scripts;
-use super::{Connection, Redis};
 use crate::error::{Error, RemoteError};
 
 /// Failures in a row that open the breaker.
 const BREAKER_THRESHOLD: u32 = 5;
+
+/// However small the heartbeat: less than this would make connections over a slow network fail.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the frame of a small value takes, at the least.
 const LEAST_VALUE: usize = 1024;
@@ -87,7 +92,8 @@ impl RedisBuilder {
 
     /// How often this node makes sure, with a small message to itself through the server, that
     /// announcements still arrive. After three without an answer it is out of step, and connects
-    /// anew: a connection that died in silence is noticed within four times this.
+    /// anew: a connection that died in silence is noticed within four times this. On a Cluster there is
+    /// one such message by way of each primary.
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.heartbeat = every;
         self
@@ -117,7 +123,8 @@ impl RedisBuilder {
     pub async fn connect(self) -> Result<Redis, Error> {
         let timeout = self.connect_timeout;
         let redis = self.connect_lazy()?;
-        let client = &redis.0.client;
+        let link = redis.0.link.get();
+        let client = &link.client;
         let (mut errors, mut last) = (client.error_rx(), None);
         let connected = async {
             loop {
@@ -151,16 +158,25 @@ impl RedisBuilder {
         let unusable = |error: fred::error::Error| {
             Error::Config(format!("the Redis address cannot be used: {error}"))
         };
-        let config = Config::from_url(&self.url).map_err(unusable)?;
+        let mut config = Config::from_url(&self.url).map_err(unusable)?;
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            // Not only by the servers in the address, which may be the very ones that died.
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
         let database = config.database.unwrap_or_default();
+        let patience = self.heartbeat.saturating_mul(3);
         let mut builder = Builder::from_config(Config { fail_fast: false, ..config });
         builder
             .with_connection_config(|connection| {
-                connection.connection_timeout = self.connect_timeout;
-                connection.internal_command_timeout = self.connect_timeout;
+                // While it waits for one server of a Cluster, fred does nothing with the others.
+                let timeout = patience.max(LEAST_PATIENCE).min(self.connect_timeout);
+                connection.connection_timeout = timeout;
+                connection.internal_command_timeout = timeout;
                 // The store has other ways to get a value than to ask again.
                 connection.max_command_attempts = 1;
-                connection.unresponsive.max_timeout = Some(self.heartbeat.saturating_mul(3));
+                // See `Operation`.
+                connection.max_redirections = 0;
+                connection.unresponsive.max_timeout = Some(patience);
                 connection.unresponsive.interval = self.heartbeat;
             })
             .with_performance_config(|performance| {
@@ -168,13 +184,9 @@ impl RedisBuilder {
                 performance.broadcast_channel_capacity = 16 * 1024;
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
-        let client = builder.build().map_err(unusable)?;
-        let subscriber = builder.build_subscriber_client().map_err(unusable)?;
-        client.connect();
-        subscriber.connect();
+        let link = Link::open(&builder).map_err(unusable)?;
         Ok(Redis(Arc::new(Connection {
-            client,
-            subscriber,
+            link: Current::new(link),
             scripts: Scripts::new(),
             breaker: Breaker::new(BREAKER_THRESHOLD, self.breaker_rest),
             synced: false.into(),

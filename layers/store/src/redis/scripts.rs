@@ -13,8 +13,9 @@
 //!
 //! Whatever else lies at one of the keys counts as nothing, and is replaced.
 //!
-//! A server that is out of memory refuses SET, but not DEL; nor SET after it in the same script. So
-//! what removes something begins with that: it is never refused for lack of memory.
+//! A server that is out of memory refuses SET, but no script that has begun to write. So what removes
+//! something begins with PERSIST, which takes no memory. Not with DEL: a key that isn't there any more
+//! can't be written while its slot is on its way to another primary.
 
 use fred::types::scripts::Script;
 
@@ -97,7 +98,7 @@ const INVALIDATE: &str = r"
 local hard, soft = tag(KEYS[2])
 local epoch, since, evicted = draw(math.max(known, hard, soft))
 if ARGV[3] == 'hard' or hard == 0 then hard = epoch end
-redis.call('DEL', KEYS[2])
+redis.call('PERSIST', KEYS[2])
 wind(KEYS[1], epoch, since, evicted)
 set(KEYS[2], hard, epoch, epoch, ARGV[2])
 local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
@@ -120,9 +121,15 @@ if ARGV[3] == 'if' then
   end
 end
 -- As short as a tombstone is no value.
-if #ARGV[1] < 36 then redis.call('DEL', KEYS[1]) end
+if #ARGV[1] < 36 then redis.call('PERSIST', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+return 1
+";
+
+/// ARGV: channel, message.
+const BEAT: &str = r"
+redis.call('PUBLISH', ARGV[1], ARGV[2])
 return 1
 ";
 
@@ -132,6 +139,7 @@ pub(super) struct Scripts {
     pub(super) resolve: Script,
     pub(super) invalidate: Script,
     pub(super) put: Script,
+    pub(super) beat: Script,
 }
 
 impl Scripts {
@@ -140,6 +148,7 @@ impl Scripts {
             resolve: Script::from_lua(format!("{DRAW}{RESOLVE}")),
             invalidate: Script::from_lua(format!("{DRAW}{INVALIDATE}")),
             put: Script::from_lua(PUT),
+            beat: Script::from_lua(BEAT),
         }
     }
 }

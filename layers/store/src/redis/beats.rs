@@ -1,0 +1,106 @@
+//! Beats: what a node sends itself through the servers, by the ways that announcements take.
+//!
+//! A connection that has died without a word (a firewall that forgot it, a server that hangs) looks
+//! like one on which nobody announces anything. On a Cluster, an announcement is made at the primary
+//! that has the key, and passed on to the one that this node listens to; each such way may be cut
+//! while the others work. So a beat is sent by way of every primary.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use fred::prelude::Server;
+use futures_util::future::try_join_all;
+
+use super::connection::Connection;
+use super::link::Link;
+use super::operation::Operation;
+use crate::error::RemoteError;
+
+/// How many beats in a row may be missed.
+const MISSED: u32 = 2;
+
+/// The beats of one follower.
+pub(super) struct Beats {
+    /// Where they are published.
+    channel: String,
+    /// How many have been sent by each way since one came back.
+    unanswered: HashMap<String, u32>,
+}
+
+impl Beats {
+    pub(super) fn new(channel: String) -> Self {
+        Self { channel, unanswered: HashMap::new() }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Sends the first ones, and waits until the servers have them.
+    pub(super) async fn begin(
+        &mut self,
+        connection: &Connection,
+        link: &Link,
+    ) -> Result<(), RemoteError> {
+        self.unanswered.clear();
+        let ways = link.primaries().into_iter().map(|way| {
+            let beat = beat(connection, link, self.channel.clone(), way);
+            connection.within_deadline(beat)
+        });
+        try_join_all(ways).await.map(drop)
+    }
+
+    /// Sends the next ones, unless too many have been missed by one of the ways: then says by which.
+    /// Not waited for: what arrives must be handed on meanwhile.
+    pub(super) fn send(
+        &mut self,
+        connection: &Arc<Connection>,
+        link: &Arc<Link>,
+    ) -> Result<(), String> {
+        let ways = link.primaries();
+        let before = mem::take(&mut self.unanswered);
+        for way in &ways {
+            let name = name(way.as_ref());
+            let unanswered = before.get(&name).copied().unwrap_or_default();
+            if unanswered > MISSED {
+                return Err(name);
+            }
+            self.unanswered.insert(name, unanswered + 1);
+        }
+        for way in ways {
+            let (connection, link) = (Arc::clone(connection), Arc::clone(link));
+            let channel = self.channel.clone();
+            tokio::spawn(async move { beat(&connection, &link, channel, way).await });
+        }
+        Ok(())
+    }
+
+    /// One has come back, by the way that it names.
+    pub(super) fn heard(&mut self, way: &str) {
+        if let Some(unanswered) = self.unanswered.get_mut(way) {
+            *unanswered = 0;
+        }
+    }
+
+    /// Something else has arrived. Where there is one way only, it came by that.
+    pub(super) fn heard_other(&mut self) {
+        self.heard("");
+    }
+}
+
+async fn beat(
+    connection: &Connection,
+    link: &Link,
+    channel: String,
+    way: Option<Server>,
+) -> Result<(), fred::error::Error> {
+    let args = vec![channel.into(), name(way.as_ref()).into()];
+    let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
+    beat.at(link, way).await.map(drop)
+}
+
+/// What a beat says of the way it takes.
+fn name(way: Option<&Server>) -> String {
+    way.map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,230 @@
+//! Two nodes on a Redis Cluster whose primaries die, hang and hand on their slots.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_keep_store::{Reach, Redis, Store, Ttl};
+use tower_keep_testing::RedisCluster;
+
+use nodes::{fill, node_on, numbers, until};
+
+/// Enough keys for every primary to have some.
+const KEYS: std::ops::Range<u64> = 0..30;
+
+/// The longest that the second tier may be out of use after a primary is lost: the Cluster takes up
+/// to three seconds of it.
+const BOUND: Duration = Duration::from_secs(10);
+
+async fn node(cluster: &RedisCluster) -> Store {
+    // One server is enough to find the others by, also when it is that which dies.
+    let redis = Redis::builder(&cluster.url_of(0)).heartbeat(Duration::from_millis(250));
+    // A machine that runs several Clusters at once is slow at times.
+    let redis = redis.deadline(Duration::from_millis(400));
+    node_on(redis.connect().await.unwrap()).await
+}
+
+async fn nodes(cluster: &RedisCluster) -> [Store; 2] {
+    [node(cluster).await, node(cluster).await]
+}
+
+fn tagged() -> Ttl {
+    Ttl::secs(600).tags(["t"])
+}
+
+/// Lets both hold `value` at all keys.
+async fn both_hold([a, b]: &[Store; 2], value: u32) {
+    for key in KEYS {
+        let set = numbers(a).set(&key, value, tagged()).await;
+        assert_eq!(set.unwrap(), Reach::Everywhere, "{key}");
+        until("b has it", async || numbers(b).get(&key).await.as_deref() == Some(&value)).await;
+    }
+}
+
+async fn in_step(nodes: &[Store; 2]) {
+    let start = Instant::now();
+    until("both are in step", async || nodes.iter().all(Store::is_synced)).await;
+    assert!(start.elapsed() < BOUND, "only after {:?}", start.elapsed());
+}
+
+async fn known(node: &Store) -> Vec<(u64, u32)> {
+    let mut known = Vec::new();
+    for key in KEYS {
+        known.extend(numbers(node).get(&key).await.map(|value| (key, *value)));
+    }
+    known
+}
+
+#[tokio::test]
+async fn nodes_do_on_a_cluster_what_they_do_on_one_server() {
+    let cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [a, b] = &both;
+    let (on_a, on_b) = (numbers(a), numbers(b));
+    both_hold(&both, 1).await;
+    let keys: Vec<u64> = KEYS.collect();
+    let c = node(&cluster).await;
+    let found = numbers(&c).get_many(&keys).await;
+    assert_eq!(found.iter().flatten().count(), keys.len(), "{:?}", c.stats());
+
+    for key in KEYS.take(6) {
+        assert_eq!(on_a.remove(&key).await, Reach::Everywhere);
+        until("it is removed", async || on_b.get(&key).await.is_none()).await;
+        assert_eq!(fill(&on_b, key, 2).await, 2);
+        until("a finds it", async || on_a.get(&key).await.as_deref() == Some(&2)).await;
+        assert_eq!(on_b.expire(&key).await, Reach::Everywhere);
+        until("a refreshes", async || fill(&on_a, key, 3).await == 3).await;
+    }
+    for way in ["tag", "space", "clear"] {
+        both_hold(&both, 10).await;
+        let reach = match way {
+            "tag" => b.invalidate_tag("t").await.unwrap(),
+            "space" => on_b.clear().await,
+            _ => b.clear().await,
+        };
+        assert_eq!(reach, Reach::Everywhere, "{way}");
+        until(way, async || known(a).await.is_empty() && known(b).await.is_empty()).await;
+    }
+    both_hold(&both, 20).await;
+    assert_eq!(b.expire_tag("t").await.unwrap(), Reach::Everywhere);
+    until("a refreshes", async || fill(&on_a, 1, 21).await == 21).await;
+    for node in &both {
+        let stats = node.stats();
+        assert_eq!((stats.l2_errors, stats.bad_frames), (0, 0), "{stats:?}");
+    }
+}
+
+/// Loses the primary of `key`, and sees the store through it.
+async fn fails_over(key: &str, frozen: bool) {
+    let mut cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [a, b] = &both;
+    both_hold(&both, 1).await;
+    let primary = cluster.primary_of(key).await;
+    if frozen {
+        cluster.node(primary).pause();
+    } else {
+        cluster.node_mut(primary).kill();
+    }
+    let lost = Instant::now();
+    until("a has noticed", async || !a.is_synced()).await;
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
+    for key in KEYS {
+        let before = Instant::now();
+        assert_eq!(fill(&numbers(a), key, 2).await, 2);
+        assert!(before.elapsed() < Duration::from_secs(1), "everybody is answered soon");
+    }
+    cluster.failed_over(key, primary).await;
+    in_step(&both).await;
+    assert!(lost.elapsed() < BOUND, "in use again only after {:?}", lost.elapsed());
+    until("b is told", async || known(b).await.iter().all(|(_, value)| *value != 1)).await;
+    if frozen {
+        cluster.node(primary).resume();
+    } else {
+        cluster.node_mut(primary).restart().await;
+    }
+    cluster.whole().await;
+    in_step(&both).await;
+    for key in KEYS {
+        let set = numbers(b).set(&key, 3, tagged()).await;
+        assert_eq!(set.unwrap(), Reach::Everywhere);
+    }
+    until("a reads what b wrote", async || {
+        known(a).await.iter().filter(|(_, value)| *value == 3).count() == KEYS.count()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_primary_of_the_tags_dies() {
+    fails_over("{tk}", false).await;
+}
+
+#[tokio::test]
+async fn the_primary_of_the_tags_hangs() {
+    fails_over("{tk}", true).await;
+}
+
+#[tokio::test]
+async fn the_primary_of_an_entry_dies() {
+    fails_over("tk:1:number:1", false).await;
+}
+
+#[tokio::test]
+async fn a_primary_hands_over_to_its_replica() {
+    let cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    both_hold(&both, 1).await;
+    let old = cluster.primary_of("{tk}").await;
+    // No connection ends: the old one just isn't the primary any more.
+    cluster.node(old + 3).command(&[b"CLUSTER", b"FAILOVER"]).await;
+    cluster.failed_over("{tk}", old).await;
+    until("invalidations reach it", async || {
+        both[0].invalidate_tag("t").await.unwrap() == Reach::Everywhere
+    })
+    .await;
+    until("b is told", async || known(&both[1]).await.is_empty()).await;
+    in_step(&both).await;
+    both_hold(&both, 2).await;
+}
+
+#[tokio::test]
+async fn slots_move_under_traffic() {
+    let cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [a, b] = &both;
+    both_hold(&both, 1).await;
+    let (mut truth, tags) = (1, cluster.slot("{tk}").await);
+    for key in ["{tk}", "tk:1:number:1", "tk:1:number:2"] {
+        let (slot, from) = (cluster.slot(key).await, cluster.primary_of(key).await);
+        let to = (from + 1) % 3;
+        cluster.begin_migration(slot, from, to).await;
+        for step in 0.. {
+            truth += 1;
+            let keys = [1, 2, 3];
+            for key in keys {
+                let reach = numbers(a).remove(&key).await;
+                // A script needs the tag and the clock, which are in different places on the way.
+                assert!(reach == Reach::Everywhere || slot == tags, "{reach:?} of {key}");
+                assert_eq!(fill(&numbers(a), key, truth).await, truth);
+            }
+            a.invalidate_tag("t").await.unwrap();
+            for key in keys {
+                assert_eq!(fill(&numbers(a), key, truth + 1).await, truth + 1);
+            }
+            truth += 1;
+            until("b sees no older value", async || {
+                known(b).await.iter().all(|(key, value)| !keys.contains(key) || *value == truth)
+            })
+            .await;
+            if cluster.migrate_keys(slot, from, to, 1).await == 0 && step > 0 {
+                break;
+            }
+        }
+        cluster.end_migration(slot, from, to).await;
+        in_step(&both).await;
+        for key in 1..=3 {
+            let set = numbers(b).set(&key, truth, tagged()).await;
+            assert_eq!(set.unwrap(), Reach::Everywhere);
+            until("a sees it", async || numbers(a).get(&key).await.as_deref() == Some(&truth))
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn links_within_the_cluster_that_are_cut_are_noticed() {
+    let cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [_, b] = &both;
+    both_hold(&both, 1).await;
+    cluster.drop_publications(true).await;
+    until("b has noticed", async || !b.is_synced()).await;
+    cluster.drop_publications(false).await;
+    in_step(&both).await;
+    both_hold(&both, 2).await;
+}
