@@ -94,4 +94,10 @@ pub trait Listener: Send + Sync + 'static {
     /// The connection is there, and announcements arrive again. Until this returns `Ok`, the
     /// second tier isn't used for anything else.
     fn regained(&self) -> RemoteFuture<'_, ()>;
+
+    /// Called now and then while announcements arrive: the listener may ask again for some of what it
+    /// knows, since single ones can get lost on the way.
+    fn check(&self) -> RemoteFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }

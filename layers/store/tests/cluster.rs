@@ -7,11 +7,11 @@ mod nodes;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower_keep_store::{Reach, Redis, Store, Ttl};
 use tower_keep_testing::RedisCluster;
 
-use nodes::{fill, node_on, numbers, until};
+use nodes::{A_WHILE, fill, followers, node_on, numbers, until};
 
 /// Enough keys for every primary to have some.
 const KEYS: std::ops::Range<u64> = 0..30;
@@ -227,4 +227,29 @@ async fn links_within_the_cluster_that_are_cut_are_noticed() {
     cluster.drop_publications(false).await;
     in_step(&both).await;
     both_hold(&both, 2).await;
+}
+
+#[tokio::test]
+async fn a_tag_whose_invalidation_was_lost_on_the_way_is_asked_for_again() {
+    let cluster = RedisCluster::start().await;
+    let a = node(&cluster).await;
+    // One that doesn't listen where tags are invalidated: which primary that is differs by node.
+    let tags = cluster.node(cluster.primary_of("{tk}").await);
+    let b = loop {
+        let before = followers(tags).await.len();
+        let b = node(&cluster).await;
+        if followers(tags).await.len() == before {
+            break b;
+        }
+    };
+    let both = [a, b];
+    let [a, b] = &both;
+    both_hold(&both, 1).await;
+    cluster.drop_publications(true).await;
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
+    sleep(Duration::from_millis(50)).await;
+    cluster.drop_publications(false).await;
+    until("b asks", async || known(b).await.is_empty()).await;
+    sleep(A_WHILE).await;
+    assert!(b.is_synced(), "no reason to connect anew");
 }

@@ -93,7 +93,8 @@ impl RedisBuilder {
     /// How often this node makes sure, with a small message to itself through the server, that
     /// announcements still arrive. After three without an answer it is out of step, and connects
     /// anew: a connection that died in silence is noticed within four times this. On a Cluster there is
-    /// one such message by way of each primary.
+    /// one such message by way of each primary. With each, some of the tags that this node knows are
+    /// asked for again, 256 at a time, since a single announcement can get lost between two servers.
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.heartbeat = every;
         self

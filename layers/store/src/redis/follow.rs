@@ -12,6 +12,7 @@ use fred::types::{ClusterStateChange, Message};
 use futures_util::FutureExt;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::beats::Beats;
@@ -142,6 +143,7 @@ impl Follower {
             return ControlFlow::Break(());
         };
         let [errors, more_errors] = &mut ears.errors;
+        let mut check: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 message = ears.messages.recv() => match message {
@@ -165,6 +167,9 @@ impl Follower {
                         tracing::debug!(way, "beats don't come back");
                         return ControlFlow::Break(());
                     }
+                    if check.as_ref().is_none_or(JoinHandle::is_finished) {
+                        check = Some(tokio::spawn(check_some(Arc::clone(&self.listener))));
+                    }
                 }
             }
         }
@@ -178,6 +183,12 @@ impl Follower {
         } else if *message.channel == *self.beats.channel() {
             self.beats.heard(&String::from_utf8_lossy(bytes));
         }
+    }
+}
+
+async fn check_some(listener: Arc<dyn Listener>) {
+    if let Err(error) = listener.check().await {
+        tracing::debug!(%error, "what is known here couldn't be checked");
     }
 }
 

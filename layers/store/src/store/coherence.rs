@@ -1,6 +1,6 @@
 //! Keeping in step with the other nodes: what they announce, and what to do after a silence.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::inner::Inner;
 use crate::epoch::Epochs;
@@ -14,17 +14,31 @@ const BATCH: usize = 256;
 
 /// The store's ear at the second tier. Weak, so that it doesn't keep the store alive.
 #[derive(Debug)]
-pub(super) struct Coherence(Weak<Inner>);
+pub(super) struct Coherence {
+    inner: Weak<Inner>,
+    /// The tags that are yet to be checked in this round.
+    unchecked: Mutex<Vec<Tag>>,
+}
 
 impl Coherence {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
-        Self(Arc::downgrade(inner))
+        Self { inner: Arc::downgrade(inner), unchecked: Mutex::default() }
+    }
+
+    /// The tags whose turn it is. Each gets its turn, once all others had theirs.
+    fn next_batch(&self, inner: &Inner) -> Vec<Tag> {
+        let mut unchecked = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        if unchecked.is_empty() {
+            *unchecked = inner.tags.tags();
+        }
+        let rest = unchecked.len().saturating_sub(BATCH);
+        unchecked.split_off(rest)
     }
 }
 
 impl Listener for Coherence {
     fn heard(&self, announcement: &[u8]) {
-        let Some(inner) = self.0.upgrade() else { return };
+        let Some(inner) = self.inner.upgrade() else { return };
         let Some(Announcement { sender, event }) = Announcement::decode(announcement) else {
             // Another version's nodes may share the channel.
             inner.counters.bad_frames.add();
@@ -49,7 +63,7 @@ impl Listener for Coherence {
 
     fn regained(&self) -> RemoteFuture<'_, ()> {
         Box::pin(async move {
-            let Some(inner) = self.0.upgrade() else { return Ok(()) };
+            let Some(inner) = self.inner.upgrade() else { return Ok(()) };
             let Some(remote) = inner.remote.as_deref() else { return Ok(()) };
             // First what the others haven't heard, then what this node may have missed.
             inner.pay_all(remote).await?;
@@ -62,6 +76,19 @@ impl Listener for Coherence {
             // Removals of single keys leave no epoch behind. What was one of them is not known, so
             // every entry is asked of the second tier again.
             inner.forget_entries();
+            Ok(())
+        })
+    }
+
+    /// An announcement that gets lost leaves no other trace where nothing else is lost, as between
+    /// two servers of a Cluster.
+    fn check(&self) -> RemoteFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(inner) = self.inner.upgrade() else { return Ok(()) };
+            let batch = self.next_batch(&inner);
+            if let (Some(remote), false) = (inner.remote.as_deref(), batch.is_empty()) {
+                inner.ask(remote, &batch).await?;
+            }
             Ok(())
         })
     }
