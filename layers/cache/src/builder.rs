@@ -250,7 +250,9 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// The largest body that is stored, in bytes. A larger one passes through as it arrives.
+    /// The largest body that is stored, in bytes; what the store can keep in one entry
+    /// ([`L1::max_entry`](tower_keep_store::L1::max_entry)) is less, if need be. A larger one passes
+    /// through as it arrives.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
@@ -351,6 +353,8 @@ impl CacheLayerBuilder {
         if let Some(key) = &self.key {
             untrusted.retain(|name| !key.names(name));
         }
+        // What the store can't keep is not to be announced as stored.
+        let max_entry = self.store.max_entry();
         let space = self.store.space(&self.space, StoredCodec);
         let policy = Arc::new(self.policy);
         let settings = Settings {
@@ -359,7 +363,7 @@ impl CacheLayerBuilder {
             status_field: self.status_field,
             rules: Rules::new(self.rules, &policy)?,
             untrusted,
-            max_body: self.max_body,
+            max_body: self.max_body.min(usize::try_from(max_entry).unwrap_or(usize::MAX)),
             max_fill: self.max_fill,
             max_wait: self.max_wait,
             max_lag: self.max_lag,

@@ -16,8 +16,9 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep, timeout};
-use tower::ServiceExt;
-use tower_keep_cache::{CacheStatusField, CacheTags, Heuristic, SetCookie};
+use tower::{Layer, ServiceExt};
+use tower_keep_cache::{CacheLayer, CacheStatusField, CacheTags, Heuristic, SetCookie};
+use tower_keep_store::{L1, Store};
 
 use origin::{Answer, Got, Origin, answer, cached, cached_with, get, read, request, send, trickle};
 
@@ -779,9 +780,9 @@ async fn an_earlier_caches_status_comes_first() {
 
 #[test]
 fn configurations_that_cannot_work_say_what_to_change() {
-    let builder = || tower_keep_cache::CacheLayer::builder(origin::store());
+    let builder = || CacheLayer::builder(origin::store());
     let text = |built: Result<_, tower_keep_cache::ConfigError>| {
-        built.map(|_: tower_keep_cache::CacheLayer| ()).unwrap_err().to_string()
+        built.map(|_: CacheLayer| ()).unwrap_err().to_string()
     };
     assert!(text(builder().name("é").build()).contains("name"));
     assert!(text(builder().space("").build()).contains("space"));
@@ -815,4 +816,15 @@ async fn cache_status_can_show_the_key_or_be_silent() {
     }
     let post = send(&cache, request("POST", "http://example.com/a", &[])).await;
     assert_eq!(lines(&post), ["earlier; hit"]);
+}
+
+#[tokio::test]
+async fn what_the_store_cannot_keep_is_not_called_stored() {
+    let origin = Origin::new(|_, _| async {
+        answer(&[("cache-control", "max-age=60"), ("content-length", "2048")], vec![7; 2048])
+    });
+    let store = Store::builder().l1(L1::bytes(1 << 20).max_entry(1024)).build().unwrap();
+    let cache = CacheLayer::builder(store).build().unwrap().layer(origin);
+    let got = send(&cache, get(&[])).await;
+    assert_eq!(got.cache(), "fwd=uri-miss; fwd-status=200; detail=too-large");
 }

@@ -149,6 +149,11 @@ impl Memory {
         fits
     }
 
+    /// The most bytes that an entry may take.
+    pub(crate) fn max_entry(&self) -> u64 {
+        self.max_entry
+    }
+
     fn keep_house(&self, added: u64) {
         let unjudged = self.unjudged.fetch_add(added, Ordering::Relaxed);
         if unjudged.saturating_add(added) > self.max_unjudged {

@@ -149,6 +149,15 @@ impl Store {
         self.0.is_synced()
     }
 
+    /// The most bytes that an entry may take and still be kept: those of the first tier, where there is
+    /// no second. A second tier has a bound of its own.
+    pub fn max_entry(&self) -> u64 {
+        match (&self.inner().remote, &self.inner().l1) {
+            (None, Some(l1)) => l1.max_entry(),
+            _ => u64::MAX,
+        }
+    }
+
     /// The store's clock: the time by which entries age.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
