@@ -45,6 +45,7 @@ mod frame;
 mod key;
 mod l1;
 mod proof;
+mod recent;
 #[cfg(feature = "redis")]
 mod redis;
 pub mod remote;

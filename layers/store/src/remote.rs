@@ -91,8 +91,13 @@ pub trait Listener: Send + Sync + 'static {
     /// Announcements may have been missed from now on.
     fn lost(&self);
 
+    /// What answers now may have lost some of what was acknowledged, as a replica that has taken over.
+    /// Called before [`regained`](Self::regained).
+    fn replaced(&self) {}
+
     /// The connection is there, and announcements arrive again. Until this returns `Ok`, the
-    /// second tier isn't used for anything else.
+    /// second tier isn't used for anything else. If it fails it is called again, and may go on where
+    /// it was, unless [`lost`](Self::lost) was called in between.
     fn regained(&self) -> RemoteFuture<'_, ()>;
 
     /// Called now and then while announcements arrive: the listener may ask again for some of what it

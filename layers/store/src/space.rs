@@ -277,6 +277,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         let event = Event::Key { key: bytes.clone(), strength: Strength::Hard };
         let stored = self.put(key, entry, None, Some(event)).await;
         let reach = if stored == Some(Stored::Yes) {
+            inner.recent.push(key.as_bytes(), Strength::Hard);
             Reach::Everywhere
         } else {
             // What lies in the second tier, and with the other nodes, is older than this value: at

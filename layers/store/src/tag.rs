@@ -127,9 +127,11 @@ pub enum Reach {
     /// It is in force on this node, in the second tier, and has been announced to every node
     /// connected to it.
     ///
-    /// Redis replicates asynchronously: a failover can lose what its replica hadn't got. If that was
-    /// the invalidation of a tag, of a space or of everything, nodes that knew of it make up for it;
-    /// the removal of a single key isn't noticed.
+    /// Redis replicates asynchronously: a failover can lose what its replica hadn't got. Nodes that
+    /// knew of it make up for it as soon as they are with the new primary; until then, which is
+    /// seconds, other nodes may find there what was invalidated. Of tags, spaces and everything, any
+    /// node that knew will do. Removals of single keys are done again by the node that made them: the
+    /// last 4,096 of the last minute. What only a node knew that ended with the primary is lost.
     Everywhere,
     /// The second tier is out of reach. It is in force on this node, and is kept and replayed as
     /// soon as the second tier is back.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tower_keep_store::{Reach, Redis, Store, Ttl};
-use tower_keep_testing::RedisCluster;
+use tower_keep_testing::{RedisCluster, Reply};
 
 use nodes::{A_WHILE, fill, followers, node_on, numbers, until};
 
@@ -152,6 +152,26 @@ async fn the_primary_of_the_tags_hangs() {
 #[tokio::test]
 async fn the_primary_of_an_entry_dies() {
     fails_over("tk:1:number:1", false).await;
+}
+
+#[tokio::test]
+async fn a_removal_that_a_failover_loses_is_done_again() {
+    let mut cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [a, b] = &both;
+    both_hold(&both, 1).await;
+    let primary = cluster.primary_of("tk:1:number:1").await;
+    assert_eq!(cluster.node(primary).command(&[b"WAIT", b"1", b"5000"]).await, Reply::Int(1));
+    // From here on, the replica gets nothing any more.
+    cluster.node(primary + 3).pause();
+    cluster.node(primary).command(&[b"CLIENT", b"KILL", b"TYPE", b"REPLICA"]).await;
+    assert_eq!(numbers(a).remove(&1).await, Reach::Everywhere);
+    cluster.node_mut(primary).kill();
+    cluster.node(primary + 3).resume();
+    cluster.failed_over("tk:1:number:1", primary).await;
+    in_step(&both).await;
+    until("it is removed again", async || numbers(b).get(&1).await.is_none()).await;
+    assert_eq!(numbers(a).get(&1).await, None);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
+use fred::error::Error;
 use fred::prelude::Server;
 use futures_util::future::try_join_all;
 
@@ -37,18 +38,19 @@ impl Beats {
         &self.channel
     }
 
-    /// Sends the first ones, and waits until the servers have them.
+    /// Sends the first ones, and waits until the servers have them. Says whose data they hold, by way.
     pub(super) async fn begin(
         &mut self,
         connection: &Connection,
         link: &Link,
-    ) -> Result<(), RemoteError> {
+    ) -> Result<HashMap<String, String>, RemoteError> {
         self.unanswered.clear();
-        let ways = link.primaries().into_iter().map(|way| {
+        let ways = link.primaries().into_iter().map(async |way| {
+            let name = name(way.as_ref());
             let beat = beat(connection, link, self.channel.clone(), way);
-            connection.within_deadline(beat)
+            Ok((name, connection.within_deadline(beat).await?))
         });
-        try_join_all(ways).await.map(drop)
+        Ok(try_join_all(ways).await?.into_iter().collect())
     }
 
     /// Sends the next ones, unless too many have been missed by one of the ways: then says by which.
@@ -89,15 +91,17 @@ impl Beats {
     }
 }
 
+/// Sends one, and says what the data there descend from; nothing if the server doesn't tell.
 async fn beat(
     connection: &Connection,
     link: &Link,
     channel: String,
     way: Option<Server>,
-) -> Result<(), fred::error::Error> {
-    let args = vec![channel.into(), name(way.as_ref()).into()];
+) -> Result<String, Error> {
+    let name = name(way.as_ref());
+    let args = vec![channel.into(), name.as_str().into()];
     let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
-    beat.at(link, way).await.map(drop)
+    beat.at(link, way).await?.convert()
 }
 
 /// What a beat says of the way it takes.

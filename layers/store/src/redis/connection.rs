@@ -128,3 +128,10 @@ impl Connection {
         }
     }
 }
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Who follows holds the link, and looks up when told.
+        self.demoted.notify_one();
+    }
+}

@@ -1,6 +1,9 @@
 //! Following the announcements, and knowing when some may have been missed.
 
+use std::collections::HashMap;
+use std::future::pending;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -39,6 +42,15 @@ pub(super) struct Follower {
     channel: String,
     beats: Beats,
     beat_every: Duration,
+    /// What the data of the servers descended from, when they were heard last.
+    histories: HashMap<String, String>,
+}
+
+/// What became of an attempt to follow.
+struct Followed {
+    in_step: bool,
+    /// Breaks if the link isn't to be used any more.
+    ended: ControlFlow<()>,
 }
 
 /// What is heard of a link.
@@ -68,6 +80,7 @@ impl Follower {
             beats: Beats::new(format!("{channel}:{:016x}", fastrand::u64(..))),
             channel,
             beat_every: connection.heartbeat,
+            histories: HashMap::new(),
         }
     }
 
@@ -79,38 +92,66 @@ impl Follower {
         loop {
             let Some((connection, link)) = self.connected().await else { return };
             let mut ears = Ears::of(&link);
-            if let Err(error) = self.catch_up(&connection, &link).await {
-                tracing::debug!(%error, "not yet in step with the second tier");
-                failures += 1;
-                if failures % FAILURES == 0 {
-                    connection.link.renew(&link);
-                }
-                drop((connection, link, ears));
-                sleep(TRY_AGAIN_AFTER).await;
-                continue;
-            }
-            failures = 0;
-            // What was told before is dealt with.
-            let _ = connection.demoted.notified().now_or_never();
-            connection.synced.store(true, Ordering::Release);
+            let begun = self.begin(&connection, &link).await;
             drop(connection);
-            tracing::debug!("in step with the second tier");
-            let ended = self.hand_on(&link, &mut ears).await;
+            let followed = match begun {
+                Ok(()) => self.follow(&link, &mut ears).await,
+                Err(error) => {
+                    tracing::debug!(%error, "not yet in touch with the second tier");
+                    Followed { in_step: false, ended: ControlFlow::Continue(()) }
+                }
+            };
+            failures = if followed.in_step { 0 } else { failures + 1 };
             let Some(connection) = self.connection.upgrade() else { return };
-            connection.synced.store(false, Ordering::Release);
-            tracing::warn!("out of step with the second tier: announcements may be missed");
-            self.listener.lost();
-            if ended.is_break() {
+            if followed.ended.is_break() || failures > 0 && failures % FAILURES == 0 {
                 connection.link.renew(&link);
+            }
+            drop((connection, link, ears));
+            if !followed.in_step {
+                sleep(soon()).await;
             }
         }
     }
 
-    async fn catch_up(&mut self, connection: &Connection, link: &Link) -> Result<(), RemoteError> {
+    /// Subscribes, and finds out whether the servers are those that they were.
+    async fn begin(&mut self, connection: &Connection, link: &Link) -> Result<(), RemoteError> {
+        // What was told before is dealt with.
+        let _ = connection.demoted.notified().now_or_never();
         let channels = vec![self.channel.clone(), self.beats.channel().to_owned()];
         connection.within_deadline(link.subscriber.subscribe(channels)).await?;
-        self.beats.begin(connection, link).await?;
-        self.listener.regained().await
+        let histories = self.beats.begin(connection, link).await?;
+        if histories != self.histories || histories.values().any(String::is_empty) {
+            self.listener.replaced();
+            self.histories = histories;
+        }
+        Ok(())
+    }
+
+    /// Lets the listener catch up, and hands on what arrives, meanwhile and from then on.
+    async fn follow(&mut self, link: &Arc<Link>, ears: &mut Ears) -> Followed {
+        let caught_up = catch_up(Arc::clone(&self.listener));
+        let mut followed = Followed { in_step: false, ended: ControlFlow::Break(()) };
+        match self.hand_on(link, ears, caught_up).await {
+            Ok(true) => {
+                let Some(connection) = self.connection.upgrade() else { return followed };
+                connection.synced.store(true, Ordering::Release);
+                drop(connection);
+                tracing::info!("in step with the second tier");
+                followed.in_step = true;
+                let (Err(ended) | Ok(ended)) = self.hand_on(link, ears, pending()).await;
+                followed.ended = ended;
+            }
+            Ok(false) => {}
+            Err(ended) => followed.ended = ended,
+        }
+        if let Some(connection) = self.connection.upgrade() {
+            connection.synced.store(false, Ordering::Release);
+            if followed.in_step {
+                tracing::warn!("out of step with the second tier: announcements may be missed");
+            }
+            self.listener.lost();
+        }
+        followed
     }
 
     /// Waits for both connections of the link; `None` once the store is gone.
@@ -134,38 +175,45 @@ impl Follower {
         }
     }
 
-    /// Hands on what arrives, until some may have been missed. Breaks if the link isn't to be used
-    /// any more.
-    async fn hand_on(&mut self, link: &Arc<Link>, ears: &mut Ears) -> ControlFlow<()> {
+    /// Hands on what arrives, until `meanwhile` is done, or some may have been missed. Breaks if the
+    /// link isn't to be used any more.
+    async fn hand_on<T>(
+        &mut self,
+        link: &Arc<Link>,
+        ears: &mut Ears,
+        meanwhile: impl Future<Output = T>,
+    ) -> Result<T, ControlFlow<()>> {
+        let mut meanwhile = pin!(meanwhile);
         let mut ticks = interval(self.beat_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let Some(demoted) = self.connection.upgrade().map(|it| Arc::clone(&it.demoted)) else {
-            return ControlFlow::Break(());
+            return Err(ControlFlow::Break(()));
         };
         let [errors, more_errors] = &mut ears.errors;
         let mut check: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
+                done = &mut meanwhile => return Ok(done),
                 message = ears.messages.recv() => match message {
                     Ok(message) => self.hear(&message),
-                    Err(RecvError::Lagged(_)) => return ControlFlow::Continue(()),
-                    Err(RecvError::Closed) => return ControlFlow::Break(()),
+                    Err(RecvError::Lagged(_)) => return Err(ControlFlow::Continue(())),
+                    Err(RecvError::Closed) => return Err(ControlFlow::Break(())),
                 },
-                error = errors.recv() => return of_error(&error),
-                error = more_errors.recv() => return of_error(&error),
+                error = errors.recv() => return Err(of_error(&error)),
+                error = more_errors.recv() => return Err(of_error(&error)),
                 changes = ears.changes.recv() => match changes {
                     // Slots that move from one primary to another take nothing along but their keys.
                     Ok(changes) if changes.iter().all(is_rebalance) => {}
-                    _ => return ControlFlow::Continue(()),
+                    _ => return Err(ControlFlow::Continue(())),
                 },
-                () = demoted.notified() => return ControlFlow::Break(()),
+                () = demoted.notified() => return Err(ControlFlow::Break(())),
                 _ = ticks.tick() => {
                     let Some(connection) = self.connection.upgrade() else {
-                        return ControlFlow::Break(());
+                        return Err(ControlFlow::Break(()));
                     };
                     if let Err(way) = self.beats.send(&connection, link) {
                         tracing::debug!(way, "beats don't come back");
-                        return ControlFlow::Break(());
+                        return Err(ControlFlow::Break(()));
                     }
                     if check.as_ref().is_none_or(JoinHandle::is_finished) {
                         check = Some(tokio::spawn(check_some(Arc::clone(&self.listener))));
@@ -190,6 +238,24 @@ async fn check_some(listener: Arc<dyn Listener>) {
     if let Err(error) = listener.check().await {
         tracing::debug!(%error, "what is known here couldn't be checked");
     }
+}
+
+/// Whether the listener has caught up. Where one attempt fails, the next goes on: what is announced
+/// in between is handed on.
+async fn catch_up(listener: Arc<dyn Listener>) -> bool {
+    for _ in 0..FAILURES {
+        match listener.regained().await {
+            Ok(()) => return true,
+            Err(error) => tracing::debug!(%error, "not yet in step with the second tier"),
+        }
+        sleep(soon()).await;
+    }
+    false
+}
+
+/// Not all nodes at once.
+fn soon() -> Duration {
+    TRY_AGAIN_AFTER.mul_f64(0.5 + fastrand::f64())
 }
 
 /// fred mends what it reports. What was said meanwhile is lost.

@@ -127,10 +127,13 @@ if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
 return 1
 ";
 
-/// ARGV: channel, message.
+/// ARGV: channel, message. Returns what names the history of the data: a replica that
+/// takes over begins a new one, as does a server that lost its data.
 const BEAT: &str = r"
 redis.call('PUBLISH', ARGV[1], ARGV[2])
-return 1
+local info = redis.pcall('INFO', 'replication')
+local history = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
+return history
 ";
 
 /// The scripts, each with its digest.

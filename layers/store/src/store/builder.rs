@@ -13,6 +13,7 @@ use crate::backlog::Backlog;
 use crate::error::Error;
 use crate::fence::Fences;
 use crate::l1::{L1, Memory};
+use crate::recent::Recent;
 use crate::remote::Remote;
 use crate::stats::Counters;
 use crate::tag_table::TagTable;
@@ -118,6 +119,7 @@ impl StoreBuilder {
             tags: TagTable::new(self.max_tags),
             fences: Arc::new(Fences::default()),
             backlog: Backlog::new(self.max_backlog),
+            recent: Recent::default(),
             draining: AtomicBool::new(false),
             counters: Counters::default(),
             clock,

@@ -1,16 +1,21 @@
 //! Keeping in step with the other nodes: what they announce, and what to do after a silence.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use super::inner::Inner;
 use crate::epoch::Epochs;
+use crate::error::RemoteError;
 use crate::event::{Announcement, Event};
 use crate::key::KeyRef;
-use crate::remote::{Listener, RemoteFuture};
+use crate::remote::{Listener, Remote, RemoteFuture};
 use crate::tag::Tag;
 
 /// How many tags to ask for at once.
 const BATCH: usize = 256;
+
+/// Over how long nodes with many tags spread their first questions after a loss.
+const SPREAD: Duration = Duration::from_millis(200);
 
 /// The store's ear at the second tier. Weak, so that it doesn't keep the store alive.
 #[derive(Debug)]
@@ -18,22 +23,58 @@ pub(super) struct Coherence {
     inner: Weak<Inner>,
     /// The tags that are yet to be checked in this round.
     unchecked: Mutex<Vec<Tag>>,
+    /// Those that are yet to be asked for, since announcements were lost.
+    unheard: Mutex<Option<Vec<Tag>>>,
 }
 
 impl Coherence {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
-        Self { inner: Arc::downgrade(inner), unchecked: Mutex::default() }
+        Self {
+            inner: Arc::downgrade(inner),
+            unchecked: Mutex::default(),
+            unheard: Mutex::default(),
+        }
     }
 
     /// The tags whose turn it is. Each gets its turn, once all others had theirs.
     fn next_batch(&self, inner: &Inner) -> Vec<Tag> {
-        let mut unchecked = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unchecked = lock(&self.unchecked);
         if unchecked.is_empty() {
             *unchecked = inner.tags.tags();
         }
         let rest = unchecked.len().saturating_sub(BATCH);
         unchecked.split_off(rest)
     }
+
+    /// Asks for all tags that are known, in batches. Where it failed before, it goes on.
+    async fn ask_for_all(&self, inner: &Inner, remote: &dyn Remote) -> Result<(), RemoteError> {
+        let begins = lock(&self.unheard).is_none();
+        if begins {
+            let mut tags = inner.tags.tags();
+            if tags.len() > BATCH {
+                // All nodes may have lost the same server.
+                tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;
+            }
+            // Also on a new node: it sets the epoch clock going, and tells what it stands at.
+            tags.push(Tag::everything());
+            *lock(&self.unheard) = Some(tags);
+        }
+        loop {
+            let batch: Vec<Tag> =
+                lock(&self.unheard).iter().flatten().rev().take(BATCH).cloned().collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            inner.ask(remote, &batch).await?;
+            if let Some(tags) = &mut *lock(&self.unheard) {
+                tags.truncate(tags.len().saturating_sub(batch.len()));
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Listener for Coherence {
@@ -59,7 +100,15 @@ impl Listener for Coherence {
         inner.counters.invalidations.add();
     }
 
-    fn lost(&self) {}
+    fn lost(&self) {
+        *lock(&self.unheard) = None;
+    }
+
+    fn replaced(&self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.recent.doubt();
+        }
+    }
 
     fn regained(&self) -> RemoteFuture<'_, ()> {
         Box::pin(async move {
@@ -67,12 +116,8 @@ impl Listener for Coherence {
             let Some(remote) = inner.remote.as_deref() else { return Ok(()) };
             // First what the others haven't heard, then what this node may have missed.
             inner.pay_all(remote).await?;
-            let mut tags = inner.tags.tags();
-            // Also on a new node: it sets the epoch clock going, and tells what it stands at.
-            tags.push(Tag::everything());
-            for batch in tags.chunks(BATCH) {
-                inner.ask(remote, batch).await?;
-            }
+            inner.do_again(remote).await?;
+            self.ask_for_all(&inner, remote).await?;
             // Removals of single keys leave no epoch behind. What was one of them is not known, so
             // every entry is asked of the second tier again.
             inner.forget_entries();

@@ -15,6 +15,7 @@ use crate::fence::Fences;
 use crate::flight::Flights;
 use crate::key::KeyRef;
 use crate::l1::Memory;
+use crate::recent::Recent;
 use crate::remote::Remote;
 use crate::slot::Slot;
 use crate::stats::Counters;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) tags: TagTable,
     pub(crate) fences: Arc<Fences>,
     pub(super) backlog: Backlog,
+    pub(crate) recent: Recent,
     /// Whether a task is at work on the backlog.
     pub(super) draining: AtomicBool,
     pub(crate) counters: Counters,

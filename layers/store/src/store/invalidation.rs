@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 use super::inner::Inner;
 use crate::backlog::{Debt, Target};
@@ -95,7 +95,22 @@ impl Inner {
     async fn pay(&self, remote: &dyn Remote, debt: &Debt) -> Result<(), RemoteError> {
         match &debt.target {
             Target::Tag(tag) => self.pay_tag(remote, tag, debt.strength).await,
-            Target::Key(key) => self.pay_key(remote, key, debt.strength).await,
+            Target::Key(key) => {
+                self.pay_key(remote, key, debt.strength).await?;
+                self.recent.push(key, debt.strength);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes again what was removed lately, where the second tier may have lost that.
+    pub(super) async fn do_again(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
+        loop {
+            let doubtful = self.recent.doubtful(PAID_AT_ONCE);
+            if doubtful.is_empty() {
+                return Ok(());
+            }
+            try_join_all(doubtful.iter().map(|debt| self.pay(remote, debt))).await?;
         }
     }
 
