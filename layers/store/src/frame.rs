@@ -24,7 +24,7 @@ use crate::ttl::Lifetime;
 const MAGIC: [u8; 2] = *b"tk";
 const TOMBSTONE: [u8; 2] = *b"tx";
 const VERSION: u8 = 1;
-const HEADER_LEN: usize = 36;
+pub(crate) const HEADER_LEN: usize = 36;
 const CHECKSUM_AT: usize = 28;
 /// How much of a frame names it: magic to token. Comparing this much compares frames.
 pub(crate) const TOKEN_LEN: usize = 28;

@@ -13,6 +13,7 @@
 
 mod beats;
 mod breaker;
+mod clocks;
 mod config;
 mod connection;
 mod follow;
@@ -40,6 +41,9 @@ use crate::tag::{Strength, Tag};
 
 /// The layout of keys and frames. Another layout gets another number, and so never reads this one.
 const LAYOUT: u8 = 1;
+
+/// What is shorter than the header of a frame is a tombstone.
+const LEAST_VALUE: usize = crate::frame::HEADER_LEN;
 
 /// A connection to Redis or Valkey, for [`StoreBuilder::l2`](crate::StoreBuilder::l2).
 ///
@@ -127,6 +131,13 @@ impl Remote for Redis {
             if put.frame.len() > connection.max_value {
                 return Ok(Stored::TooLarge);
             }
+            let key = connection.entry_key(&put.key);
+            // A tombstone may come late: it undoes nothing but a value.
+            let latest = if put.frame.len() < LEAST_VALUE {
+                String::new()
+            } else {
+                connection.latest(&key).ok_or(RemoteError::Unavailable)?.to_string()
+            };
             let announcement = put.announce.as_ref().map(Announcement::encode).unwrap_or_default();
             let args: Vec<Value> = vec![
                 put.frame.into(),
@@ -135,10 +146,13 @@ impl Remote for Redis {
                 put.only_if.unwrap_or_default().into(),
                 connection.channel().into(),
                 Bytes::from(announcement).into(),
+                latest.into(),
             ];
-            let keys = vec![connection.entry_key(&put.key)];
-            let stored: i64 = connection.run(&connection.scripts.put, keys, args).await?;
-            Ok(if stored == 1 { Stored::Yes } else { Stored::Refused })
+            match connection.run(&connection.scripts.put, vec![key], args).await? {
+                1 => Ok(Stored::Yes),
+                2 => Err(RemoteError::Deadline),
+                _ => Ok(Stored::Refused),
+            }
         })
     }
 

@@ -10,6 +10,7 @@ use std::mem;
 use std::sync::Arc;
 
 use fred::error::Error;
+use fred::interfaces::ClusterInterface;
 use fred::prelude::Server;
 use futures_util::future::try_join_all;
 
@@ -45,6 +46,7 @@ impl Beats {
         link: &Link,
     ) -> Result<HashMap<String, String>, RemoteError> {
         self.unanswered.clear();
+        connection.clocks.begin(link.client.cached_cluster_state());
         let ways = link.primaries().into_iter().map(async |way| {
             let name = name(way.as_ref());
             let beat = beat(connection, link, self.channel.clone(), way);
@@ -70,6 +72,7 @@ impl Beats {
             }
             self.unanswered.insert(name, unanswered + 1);
         }
+        connection.clocks.route(link.client.cached_cluster_state());
         for way in ways {
             let (connection, link) = (Arc::clone(connection), Arc::clone(link));
             let channel = self.channel.clone();
@@ -101,10 +104,12 @@ async fn beat(
     let name = name(way.as_ref());
     let args = vec![channel.into(), name.as_str().into()];
     let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
-    beat.at(link, way).await?.convert()
+    let (seconds, micros, history): (u64, u64, String) = beat.at(link, way).await?.convert()?;
+    connection.clocks.hear(name, seconds.saturating_mul(1_000_000).saturating_add(micros));
+    Ok(history)
 }
 
 /// What a beat says of the way it takes.
-fn name(way: Option<&Server>) -> String {
+pub(super) fn name(way: Option<&Server>) -> String {
     way.map(ToString::to_string).unwrap_or_default()
 }

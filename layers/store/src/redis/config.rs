@@ -9,6 +9,7 @@ use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
 
 use super::Redis;
 use super::breaker::Breaker;
+use super::clocks::Clocks;
 use super::connection::Connection;
 use super::link::{Current, Link};
 use super::scripts::Scripts;
@@ -190,6 +191,7 @@ impl RedisBuilder {
             link: Current::new(link),
             scripts: Scripts::new(),
             breaker: Breaker::new(BREAKER_THRESHOLD, self.breaker_rest),
+            clocks: Clocks::new(),
             synced: false.into(),
             is_followed: false.into(),
             demoted: Arc::default(),

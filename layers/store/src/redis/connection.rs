@@ -10,11 +10,13 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Key, Value};
+use fred::util::redis_keyslot;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::LAYOUT;
 use super::breaker::Breaker;
+use super::clocks::Clocks;
 use super::link::Current;
 use super::operation::Operation;
 use super::scripts::Scripts;
@@ -25,6 +27,7 @@ pub(super) struct Connection {
     pub(super) link: Current,
     pub(super) scripts: Scripts,
     pub(super) breaker: Breaker,
+    pub(super) clocks: Clocks,
     /// Whether the announcements arrive and this node has caught up with them.
     pub(super) synced: AtomicBool,
     /// Whether a store listens.
@@ -62,6 +65,12 @@ impl Connection {
     /// Channels don't belong to a database of the server, as keys do; so the name says which.
     pub(super) fn channel(&self) -> String {
         format!("{}:events:{}", self.prefix, self.database)
+    }
+
+    /// By when a write to `key` that is sent now must arrive, by the clock of its server: its caller
+    /// waits no longer.
+    pub(super) fn latest(&self, key: &Key) -> Option<u64> {
+        self.clocks.there(redis_keyslot(key.as_bytes()), self.deadline)
     }
 
     /// Runs a script.

@@ -107,8 +107,13 @@ return text(epoch)
 ";
 
 /// KEYS: entry. ARGV: frame, lifetime (ms), 'always' or 'if', expected beginning, channel,
-/// announcement (empty: none). Returns 1 if it was stored.
+/// announcement (empty: none), the time by which it must arrive (empty: any). Returns 1 if it was
+/// stored, 2 if it was late.
 const PUT: &str = r"
+if #ARGV[7] > 0 then
+  local now = redis.call('TIME')
+  if tonumber(now[1]) * 1000000 + tonumber(now[2]) > tonumber(ARGV[7]) then return 2 end
+end
 if ARGV[3] == 'if' then
   local expected = ARGV[4]
   if #expected == 0 then
@@ -127,13 +132,14 @@ if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
 return 1
 ";
 
-/// ARGV: channel, message. Returns what names the history of the data: a replica that
+/// ARGV: channel, message. Returns the time, and what names the history of the data: a replica that
 /// takes over begins a new one, as does a server that lost its data.
 const BEAT: &str = r"
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 local info = redis.pcall('INFO', 'replication')
 local history = type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
-return history
+local now = redis.call('TIME')
+return {now[1], now[2], history}
 ";
 
 /// The scripts, each with its digest.
