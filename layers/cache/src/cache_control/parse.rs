@@ -27,6 +27,8 @@ impl CacheControl {
         let mut read = Self::default();
         if each_directive(lines, |directive| read.add(directive)).is_err() {
             read.no_store = true;
+            // It would lift that.
+            read.must_understand = false;
         }
         read
     }
@@ -172,6 +174,7 @@ mod tests {
         assert!(parse(&[&"a,".repeat(5000)]).no_store);
         let lines = ["max-age=60"; 1000];
         assert!(parse(&lines).no_store);
+        assert!(!parse(&["must-understand, max-age=60", "x=\"open"]).must_understand);
     }
 
     prop_compose! {
