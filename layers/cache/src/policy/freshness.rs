@@ -37,12 +37,14 @@ pub(super) fn lifetime(
     // The qualified form is about some fields only, which are not stored (`omitted`).
     let no_cache = control.no_cache == Scope::Whole;
     let explicit = explicit(exchange, control, options.kind, date);
-    let lifetime = match explicit {
-        // RFC 9111 §5.2.2.4: usable only after a validation, so never fresh.
-        _ if no_cache => Duration::ZERO,
-        Some(lifetime) => lifetime,
-        None => guessed(exchange, control, options, date).ok_or(NotStored::NoFreshness)?,
-    };
+    // RFC 9111 §3: no-cache alone makes no response storable, but one that may be is, without a time.
+    let to_validate = || (no_cache && is_usual(exchange, control)).then_some(Duration::ZERO);
+    let lifetime = explicit
+        .or_else(to_validate)
+        .or_else(|| guessed(exchange, control, options, date))
+        .ok_or(NotStored::NoFreshness)?;
+    // RFC 9111 §5.2.2.4: usable only after a validation, so never fresh.
+    let lifetime = if no_cache { Duration::ZERO } else { lifetime };
 
     // What forbids stale responses (RFC 9111 §4.2.4) wins over what permits them (RFC 5861 §3, §4).
     // In a shared cache that is proxy-revalidate too, and s-maxage, which implies it (§5.2.2.10).
@@ -134,7 +136,7 @@ fn guessed(
     options: &PolicyOptions,
     date: u64,
 ) -> Option<Duration> {
-    let usual = control.public || is_heuristically_cacheable(exchange.status);
+    let usual = is_usual(exchange, control);
     let from_modification = match options.heuristic {
         Heuristic::Fraction { percent, cap } if usual => {
             let modified = exchange.response.get(LAST_MODIFIED).and_then(field::http_date);
@@ -148,6 +150,11 @@ fn guessed(
     let by_status = options.status_ttls.of(exchange.status);
     let default = by_status.or(options.default_ttl.filter(|_| usual));
     from_modification.or(default).filter(|lifetime| !lifetime.is_zero())
+}
+
+/// Whether a response may be stored that doesn't say how long it is fresh (RFC 9111 §3).
+fn is_usual(exchange: &Exchange<'_>, control: &CacheControl) -> bool {
+    control.public || is_heuristically_cacheable(exchange.status)
 }
 
 /// RFC 9110 §15.1, without 206, which is never stored.

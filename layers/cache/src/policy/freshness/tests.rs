@@ -206,6 +206,18 @@ fn never_fresh_is_kept_for_its_validator() {
         assert_eq!(fresh_secs(&[control, ("etag", "W/\"a\"")]), 0);
     }
     assert_eq!(fresh_secs(&[("cache-control", "no-cache=\"x\", max-age=60")]), 60);
+    // But no-cache alone permits nothing.
+    let (request, none) = (HeaderMap::new(), VaryRule::default());
+    for (control, refused) in [
+        ("no-cache", Some(NotStored::NoFreshness)),
+        ("no-cache, max-age=1", None),
+        ("no-cache, public", None),
+    ] {
+        let response = headers(&[("cache-control", control), ("etag", "\"a\"")]);
+        let status = StatusCode::FOUND;
+        let found = Exchange { status, ..exchange(&request, &response, &none) };
+        assert_eq!(storable(&found, &PolicyOptions::default()).err(), refused, "{control}");
+    }
 }
 
 #[test]
