@@ -118,9 +118,10 @@ fn reuse_as_directed(stored: &StoredTimes, directives: &RequestDirectives, now_m
     if directives.no_cache {
         return Reuse::MustValidate;
     }
-    // RFC 9111 §5.2.1.1. At the very age it would be permitted, but max-age=0 means a reload, also
-    // in the millisecond in which the response came.
-    let too_old = directives.max_age.is_some_and(|limit| stored.age_ms(now_ms) >= ms(limit));
+    // RFC 9111 §5.2.1.1: the age is at most that. But max-age=0 means a reload, also in the
+    // millisecond in which the response came.
+    let older = |limit| limit == 0 || stored.age_ms(now_ms) > ms(limit);
+    let too_old = directives.max_age.is_some_and(older);
     // RFC 8246 §2: what is immutable needs no validation while it is fresh, unless the client insists,
     // as by no-cache.
     if too_old && !(stored.immutable && stored.is_fresh(now_ms)) {
@@ -204,8 +205,9 @@ mod tests {
     #[test]
     fn a_client_may_want_something_fresher() {
         assert_eq!(at(120, "no-cache"), Reuse::MustValidate);
-        assert_eq!(at(120, "max-age=31"), Reuse::Fresh);
-        assert_eq!(at(120, "max-age=30"), Reuse::MustValidate);
+        assert_eq!(at(120, "max-age=30"), Reuse::Fresh);
+        assert_eq!(at(120, "max-age=29"), Reuse::MustValidate);
+        assert_eq!(at(0, "max-age=0"), Reuse::MustValidate);
         assert_eq!(at(120, "min-fresh=40"), Reuse::Fresh);
         assert_eq!(at(120, "min-fresh=41"), Reuse::MustValidate);
         assert_eq!(at(170, "max-age=1000"), Reuse::MustValidate);
