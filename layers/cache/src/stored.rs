@@ -269,6 +269,7 @@ mod tests {
             response_time_ms: 1,
             age_at_receipt_ms: 2,
             fresh_until_ms: 3,
+            stale_at_receipt_ms: 8,
             swr_until_ms: 4,
             sie_until_ms: 5,
             must_revalidate: true,

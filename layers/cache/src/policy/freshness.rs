@@ -17,6 +17,8 @@ pub(crate) struct Lifetime {
     pub(crate) fresh_for: Duration,
     /// How old it was already.
     pub(crate) age_at_receipt: Duration,
+    /// For how long it had been stale already.
+    pub(crate) stale_at_receipt: Duration,
     /// For how long after that it may be used while a new one is fetched.
     pub(crate) stale_while_revalidate: Duration,
     /// For how long after that it may be used when the origin fails.
@@ -67,6 +69,7 @@ pub(super) fn lifetime(
     let decided = Lifetime {
         fresh_for: lifetime.saturating_sub(age).min(options.max_ttl.unwrap_or(Duration::MAX)),
         age_at_receipt: age,
+        stale_at_receipt: stale_for,
         stale_while_revalidate: window(
             control.stale_while_revalidate,
             options.stale_while_revalidate,

@@ -19,6 +19,8 @@ pub(crate) struct StoredTimes {
     pub(crate) age_at_receipt_ms: u64,
     /// When it goes stale.
     pub(crate) fresh_until_ms: u64,
+    /// For how long it had been stale when it was received.
+    pub(crate) stale_at_receipt_ms: u64,
     /// Until when it may be used while a new one is fetched.
     pub(crate) swr_until_ms: u64,
     /// Until when it may be used if the origin fails.
@@ -38,6 +40,7 @@ impl StoredTimes {
             response_time_ms,
             age_at_receipt_ms: millis(lifetime.age_at_receipt),
             fresh_until_ms,
+            stale_at_receipt_ms: millis(lifetime.stale_at_receipt),
             swr_until_ms: after(lifetime.stale_while_revalidate),
             sie_until_ms: after(lifetime.stale_if_error),
             must_revalidate: lifetime.must_revalidate,
@@ -68,10 +71,16 @@ impl StoredTimes {
     #[inline]
     pub(crate) fn ttl(&self, now_ms: u64) -> i64 {
         let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
-        match self.fresh_until_ms.checked_sub(now_ms) {
-            Some(left) => seconds(left),
-            None => -seconds(now_ms - self.fresh_until_ms),
+        match self.stale_for_ms(now_ms) {
+            0 => seconds(self.fresh_until_ms.saturating_sub(now_ms)),
+            stale_for => -seconds(stale_for),
         }
+    }
+
+    /// For how long it has been stale, here and before it came.
+    fn stale_for_ms(&self, now_ms: u64) -> u64 {
+        let here = now_ms.checked_sub(self.fresh_until_ms);
+        here.map_or(0, |here| here.saturating_add(self.stale_at_receipt_ms))
     }
 
     #[inline]
@@ -137,7 +146,7 @@ fn reuse_as_directed(stored: &StoredTimes, directives: &RequestDirectives, now_m
         return Reuse::MustValidate;
     }
     // RFC 9111 §5.2.1.2
-    let stale_for = now_ms.saturating_sub(stored.fresh_until_ms);
+    let stale_for = stored.stale_for_ms(now_ms);
     let tolerated = directives.max_stale.is_some_and(|limit| stale_for <= ms(limit));
     // RFC 9111 §5.2.1.1: max-age without max-stale refuses everything stale; and a max-stale that is
     // exceeded refuses what the origin would permit.
@@ -181,6 +190,7 @@ mod tests {
         let lifetime = Lifetime {
             fresh_for: Duration::from_secs(60),
             age_at_receipt: Duration::from_secs(10),
+            stale_at_receipt: Duration::ZERO,
             stale_while_revalidate: Duration::from_secs(30),
             stale_if_error: Duration::from_secs(90),
             must_revalidate: false,
@@ -239,6 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stale_when_it_came_has_been_so_for_longer() {
+        let lifetime = Lifetime {
+            age_at_receipt: Duration::from_secs(90),
+            stale_at_receipt: Duration::from_secs(30),
+            ..Lifetime::default()
+        };
+        let stored = StoredTimes::new(&lifetime, 100_000);
+        let decide = |control: &'static str| {
+            let directives =
+                RequestDirectives::parse([&HeaderValue::from_static(control)]).unwrap();
+            reuse(&stored, &directives, 110_000)
+        };
+        assert_eq!(decide("max-stale=40"), Reuse::Stale);
+        assert_eq!(decide("max-stale=39"), Reuse::MustValidate);
+        assert_eq!((stored.ttl(100_000), stored.ttl(110_000)), (-30, -40));
+    }
+
+    #[test]
     fn must_revalidate_is_stronger_than_the_client() {
         let strict = StoredTimes { must_revalidate: true, ..stored() };
         let any = RequestDirectives::parse([&HeaderValue::from_static("max-stale")]).unwrap();
@@ -267,7 +295,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_times_are_decided_and_age_only_grows(
-            times: (u64, u64, u64, u64, u64, bool, bool),
+            times: (u64, u64, u64, u64, u64, bool, bool, u64),
             limits: (Option<u32>, Option<u32>, Option<u32>),
             now: u64,
             later: u64,
@@ -276,6 +304,7 @@ mod tests {
                 response_time_ms: times.0,
                 age_at_receipt_ms: times.1,
                 fresh_until_ms: times.2,
+                stale_at_receipt_ms: times.7,
                 swr_until_ms: times.3,
                 sie_until_ms: times.4,
                 must_revalidate: times.5,
