@@ -19,8 +19,9 @@ use crate::policy::{StatusTtls, Statuses};
 ///
 /// A rule without conditions is for every request. Conditions of one kind are alternatives, and
 /// of every kind that is given one must hold: `path_prefix("/a").path_prefix("/b").host("x")` is
-/// for what lies under `/a` or `/b`, at `x`. They are about GET and HEAD; other methods aren't
-/// looked up, and drop what is stored of their target whatever a rule says (RFC 9111 §4.4).
+/// for what lies under `/a` or `/b`, at `x`. They are about what is looked up: GET and HEAD, and what
+/// a [`BodyKeyLayer`](crate::BodyKeyLayer) says only reads. Other requests drop what is stored of
+/// their target whatever a rule says (RFC 9111 §4.4).
 ///
 /// A rule can't make a response shareable: one to a request with `Authorization` or `Cookie`, one
 /// that sets cookies, and one that is `private` or `no-store` are treated as without it. What a
@@ -105,7 +106,7 @@ impl Rule {
         self
     }
 
-    /// For requests with this method, GET or HEAD. A refresh is a GET, also one that a HEAD caused.
+    /// For requests with this method. A refresh that a HEAD caused is a GET.
     pub fn method(mut self, method: Method) -> Self {
         self.conditions.methods.push(method);
         self

@@ -104,10 +104,11 @@ impl Conditions {
             let fix = "give the name alone, without scheme, port and path";
             return Some(format!("{host:?} is no host: {fix}"));
         }
-        let looked_up = |method: &Method| matches!(*method, Method::GET | Method::HEAD);
-        if !self.methods.is_empty() && !self.methods.iter().any(looked_up) {
+        let passes =
+            |method: &Method| matches!(*method, Method::OPTIONS | Method::TRACE | Method::CONNECT);
+        if !self.methods.is_empty() && self.methods.iter().all(passes) {
             let fix = "leave the method out, or add GET";
-            return Some(format!("only GET and HEAD are looked up, others always pass: {fix}"));
+            return Some(format!("requests with such a method always pass: {fix}"));
         }
         if !self.paths.is_empty() && !self.paths.iter().any(|path| self.hold_of(path, false)) {
             let fix = "leave out the path_prefix and path_suffix";
