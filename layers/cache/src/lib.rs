@@ -105,6 +105,8 @@
 //! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
 //! where something kept it from being stored. `stored` is what the head of the response lets hope
 //! for: a body that then breaks off, or an invalidation that comes first, still prevents it.
+//!
+#![doc = include_str!("../docs/rfc9111.md")]
 
 mod age;
 mod body;

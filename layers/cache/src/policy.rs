@@ -4,6 +4,8 @@
 //! Everything here is a function of its arguments. Instants are milliseconds since the Unix epoch.
 
 mod defaults;
+#[cfg(test)]
+mod differential;
 mod freshness;
 mod request;
 mod reuse;
