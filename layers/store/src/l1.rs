@@ -257,7 +257,7 @@ mod tests {
 
     fn slot(clock: Clock, number: u32, bytes: usize) -> Arc<Slot> {
         let lifetime = Ttl::secs(60).lifetime(clock.now(), 0, 0.0);
-        Arc::new(Slot::new(Arc::new(number), lifetime, false, Stamps::new(), 0, bytes))
+        Arc::new(Slot::new(Arc::new(number), lifetime, false, Stamps::new(), 0, bytes, clock.now()))
     }
 
     /// What moka holds and what the index holds, once moka has caught up.

@@ -21,6 +21,8 @@ pub(crate) struct Slot {
     pub(crate) weight: u32,
     /// When that began by which it was fetched, in the order of this process.
     pub(crate) order: u64,
+    /// When this node got it from its origin; for one that came from the second tier, never.
+    pub(crate) fetched_at: Timestamp,
     softened: AtomicBool,
     value: Arc<dyn Any + Send + Sync>,
 }
@@ -34,6 +36,7 @@ impl Slot {
         stamps: Stamps,
         order: u64,
         bytes: usize,
+        fetched_at: Timestamp,
     ) -> Self {
         let weight = bytes
             .saturating_add(OVERHEAD + if stamps.spilled() { size_of_val(&*stamps) } else { 0 });
@@ -42,6 +45,7 @@ impl Slot {
             stamps,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
             order,
+            fetched_at,
             softened: AtomicBool::new(softened),
             value,
         }
@@ -118,6 +122,12 @@ impl<V> Hit<V> {
     pub fn again(&self, now: Timestamp) -> Option<Self> {
         let state = self.slot.state(now);
         (state != State::Gone).then(|| Self { state, ..self.clone() })
+    }
+
+    /// Those, and the ones of [parts of its space](crate::Space::part_tag).
+    pub fn all_tags(&self) -> impl Iterator<Item = &Tag> {
+        let tags = self.slot.stamps.iter().map(|stamp| stamp.cell.tag());
+        tags.filter(|tag| !tag.is_own() || tag.is_part())
     }
 
     /// What it is good for at `now`: an invalidation may have come since the lookup.

@@ -96,10 +96,21 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// Looks into the first tier, as of `now` by the [store's clock](Store::now): no I/O, no lock, no
     /// waiting.
     pub fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
-        let slot = self.inner().l1.as_ref()?.get(key)?;
+        let inner = self.inner();
+        let slot = inner.l1.as_ref()?.get(key)?;
+        if !inner.step.vouches_for(&slot, now) {
+            inner.counters.unvouched.add();
+            return None;
+        }
         let hit = Hit::new(slot, now)?;
-        self.inner().counters.l1_hits.add();
+        inner.counters.l1_hits.add();
         Some(hit)
+    }
+
+    /// As [`peek`](Self::peek), for one who only wants to know, and isn't counted.
+    pub fn glance(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
+        let slot = self.inner().l1.as_ref()?.get(key)?;
+        Hit::new(slot, now)
     }
 
     /// Counts something that a layer did, in the store's [`Stats`](crate::Stats).
@@ -185,7 +196,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         };
         let bytes = bytes.saturating_add(weight);
         let order = ticket.order();
-        let slot = Slot::new(value, meta.lifetime, meta.softened, stamps, order, bytes);
+        let never = Timestamp::default();
+        let slot = Slot::new(value, meta.lifetime, meta.softened, stamps, order, bytes, never);
         let slot = Arc::new(slot);
         let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
         // A removal since the fill began means that what was read may be what was removed.
@@ -347,7 +359,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
         });
         let bytes = bytes.saturating_add(key.as_bytes().len());
-        let slot = Slot::new(value, lifetime, false, stamps, order, bytes);
+        let slot = Slot::new(value, lifetime, false, stamps, order, bytes, inner.clock.now());
         Entry { slot: Arc::new(slot), frame, lifetime }
     }
 

@@ -2,15 +2,22 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::time::Timestamp;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// How often each thing has happened since the store was built.
+        /// How often each thing has happened since the store was built, and how it stands.
         ///
         /// Taken with [`Store::stats`](crate::Store::stats). Every number only grows.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// Whether this node is in step: hears what the others announce, and has caught up with
+            /// what it missed. Always, without a second tier.
+            pub in_step: bool,
+            /// Since when it has, or hasn't, been.
+            pub in_step_since: Timestamp,
         }
 
         #[derive(Debug, Default)]
@@ -19,8 +26,8 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.sum(),)* }
+            pub(crate) fn snapshot(&self, in_step: bool, in_step_since: Timestamp) -> Stats {
+                Stats { $($name: self.$name.sum(),)* in_step, in_step_since }
             }
         }
     };
@@ -54,6 +61,11 @@ counters! {
     invalidations,
     /// Invalidations that had to wait for the second tier to come back.
     deferred_invalidations,
+    /// Times that this node fell out of step: announcements may have been missed.
+    losses,
+    /// Values in the first tier that were not served, because this node had been out of step for too
+    /// long to vouch for them.
+    unvouched,
     /// Values larger than a tier accepts, and therefore not kept there.
     too_large,
     /// Values that their codec could not encode.

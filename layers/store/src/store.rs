@@ -4,6 +4,7 @@ mod builder;
 mod coherence;
 mod inner;
 mod invalidation;
+mod step;
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +85,9 @@ impl Store {
     /// Drops every entry that carries `tag`, in all tiers, on all nodes: none of them, and nothing
     /// that was being fetched when this was called, is served once it has returned
     /// [`Reach::Everywhere`]; on this node, from the moment it is called. The other nodes follow as
-    /// soon as the announcement reaches them. It costs the same for a million entries as for one.
+    /// soon as the announcement reaches them; one that has lost touch, once it is back, or within
+    /// [`max_unsynced`](StoreBuilder::max_unsynced) of having noticed. It costs the same for a million
+    /// entries as for one.
     ///
     /// # Errors
     ///
@@ -135,7 +138,8 @@ impl Store {
 
     /// What the store has done so far.
     pub fn stats(&self) -> Stats {
-        self.0.counters.snapshot()
+        let step = &self.0.step;
+        self.0.counters.snapshot(step.is_in(), step.since())
     }
 
     /// Entries in the first tier, and about how many bytes they take.
@@ -144,7 +148,7 @@ impl Store {
     }
 
     /// Whether this node hears what the others invalidate and the second tier is in use. Always
-    /// false without one.
+    /// false without one. A few loads, no I/O: cheap enough to be asked on every request.
     pub fn is_synced(&self) -> bool {
         self.0.is_synced()
     }

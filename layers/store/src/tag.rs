@@ -79,6 +79,11 @@ impl Tag {
         }
     }
 
+    /// Whether it is that of a part of a space.
+    pub(crate) fn is_part(&self) -> bool {
+        self.0.starts_with(PART_PREFIX)
+    }
+
     /// A tag that came from the second tier: its names include the store's own.
     pub(crate) fn received(name: &str) -> Option<Self> {
         match name.strip_prefix('*') {

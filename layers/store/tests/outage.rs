@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower_keep_store::{Reach, Redis, Store, Ttl};
+use tower_keep_store::{L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::RedisServer;
 
 use nodes::{Gate, Gated, Point, both_hold, fill, followers, node, numbers, until, written};
@@ -114,6 +114,26 @@ async fn a_debt_outlives_the_runtime_that_it_was_incurred_on() {
     assert_eq!(reach, Reach::ThisNode);
     server.resume();
     until("it is paid", async || a.is_synced()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_hears_nothing_serves_what_it_holds_for_so_long_as_it_may() {
+    let server = RedisServer::start().await;
+    let redis = Redis::builder(&server.url()).heartbeat(Duration::from_millis(50));
+    let store = Store::builder().l1(L1::bytes(1 << 20)).l2(redis.connect().await.unwrap());
+    let a = store.max_unsynced(Duration::from_millis(300)).build().unwrap();
+    until("a is in step", async || a.is_synced()).await;
+    fill(&numbers(&a), 1, 1).await;
+    server.pause();
+    until("a has noticed", async || !a.stats().in_step).await;
+    let lost_at = a.stats().in_step_since;
+    assert_eq!(fill(&numbers(&a), 1, 2).await, 1, "for now");
+    until("it isn't served any more", async || fill(&numbers(&a), 1, 2).await == 2).await;
+    let served = a.now().saturating_since(lost_at);
+    assert!(served >= Duration::from_millis(300), "only for {served:?}");
+    server.resume();
+    until("a is in step again", async || a.stats().in_step && a.is_synced()).await;
+    assert!(a.stats().losses >= 1);
 }
 
 #[tokio::test]

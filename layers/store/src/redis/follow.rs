@@ -136,7 +136,6 @@ impl Follower {
                 let Some(connection) = self.connection.upgrade() else { return followed };
                 connection.synced.store(true, Ordering::Release);
                 drop(connection);
-                tracing::info!("in step with the second tier");
                 followed.in_step = true;
                 let (Err(ended) | Ok(ended)) = self.hand_on(link, ears, pending()).await;
                 followed.ended = ended;
@@ -146,9 +145,6 @@ impl Follower {
         }
         if let Some(connection) = self.connection.upgrade() {
             connection.synced.store(false, Ordering::Release);
-            if followed.in_step {
-                tracing::warn!("out of step with the second tier: announcements may be missed");
-            }
             self.listener.lost();
         }
         followed

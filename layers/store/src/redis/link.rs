@@ -14,6 +14,9 @@ use fred::types::ConnectHandle;
 use fred::types::cluster::ClusterRouting;
 use fred::types::config::{Server, ServerConfig};
 
+/// How much of what happens to the connections for operations may wait to be heard.
+const EVENTS: usize = 64;
+
 /// One multiplexed connection to each primary for operations, and one for announcements.
 pub(super) struct Link {
     pub(super) client: Client,
@@ -34,7 +37,11 @@ struct Target {
 impl Link {
     /// Begins to connect. Must be called inside a Tokio runtime.
     pub(super) fn open(builder: &Builder) -> Result<Self, fred::error::Error> {
-        let (client, subscriber) = (builder.build()?, builder.build_subscriber_client()?);
+        let subscriber = builder.build_subscriber_client()?;
+        let mut few = builder.clone();
+        // fred sets the memory for all of it aside.
+        few.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
+        let client = few.build()?;
         let tasks = [client.connect(), subscriber.connect()];
         let (builder, targets) = (builder.clone(), Mutex::default());
         Ok(Self { client, subscriber, tasks, builder, targets })
@@ -82,6 +89,9 @@ impl Link {
         let mut builder = self.builder.clone();
         builder.with_config(|config| {
             config.server = ServerConfig::Centralized { server: server.clone() };
+        });
+        builder.with_performance_config(|performance| {
+            performance.broadcast_channel_capacity = EVENTS;
         });
         let client = builder.build()?;
         let task = client.connect();

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::Store;
 use super::coherence::Coherence;
 use super::inner::{FlightsByName, Inner};
+use super::step::Step;
 use crate::backlog::Backlog;
 use crate::error::Error;
 use crate::fence::Fences;
@@ -28,6 +29,7 @@ use crate::time::Clock;
 /// | [`max_fill`](Self::max_fill) | 60 s |
 /// | [`max_tags`](Self::max_tags) | 100,000 |
 /// | [`max_backlog`](Self::max_backlog) | 10,000 |
+/// | [`max_unsynced`](Self::max_unsynced) | 10 s |
 #[derive(Debug)]
 #[must_use]
 pub struct StoreBuilder {
@@ -37,6 +39,7 @@ pub struct StoreBuilder {
     max_fill: Duration,
     max_tags: usize,
     max_backlog: usize,
+    max_unsynced: Duration,
 }
 
 impl Default for StoreBuilder {
@@ -48,6 +51,7 @@ impl Default for StoreBuilder {
             max_fill: Duration::from_secs(60),
             max_tags: 100_000,
             max_backlog: 10_000,
+            max_unsynced: Duration::from_secs(10),
         }
     }
 }
@@ -92,6 +96,20 @@ impl StoreBuilder {
         self
     }
 
+    /// How long a node that has lost touch with the others may go on serving what it holds in its
+    /// first tier. It counts from when the loss is noticed; with Redis, that is within four heartbeats
+    /// (`RedisBuilder::heartbeat`). Past that, and until it has caught up, a value
+    /// is served for so long after this node itself fetched it.
+    ///
+    /// So what another node invalidates meanwhile is served for a few seconds at most, and not for as
+    /// long as an outage lasts; and during one, the origin is asked for each key by each node no more
+    /// often than this. `Duration::ZERO` leaves the first tier out as soon as the loss is noticed;
+    /// `Duration::MAX` trusts it until the values expire.
+    pub fn max_unsynced(mut self, longest: Duration) -> Self {
+        self.max_unsynced = longest;
+        self
+    }
+
     /// The store. With a second tier, this must be called inside a Tokio runtime, which has to live
     /// as long as the store is used.
     ///
@@ -114,13 +132,14 @@ impl StoreBuilder {
         let clock = Clock::system();
         let inner = Arc::new(Inner {
             l1: self.l1.map(|config| Memory::new(config, clock)).transpose()?,
-            remote: self.l2,
+            remote: self.l2.clone(),
             runtime,
             tags: TagTable::new(self.max_tags),
             fences: Arc::new(Fences::default()),
             backlog: Backlog::new(self.max_backlog),
             recent: Recent::default(),
             draining: AtomicBool::new(false),
+            step: Step::new(clock.now(), self.l2.is_some(), self.max_unsynced),
             counters: Counters::default(),
             clock,
             id: fastrand::u64(..),

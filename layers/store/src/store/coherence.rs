@@ -102,6 +102,11 @@ impl Listener for Coherence {
 
     fn lost(&self) {
         *lock(&self.unheard) = None;
+        if let Some(inner) = self.inner.upgrade()
+            && inner.step.lose(inner.clock.now())
+        {
+            inner.counters.losses.add();
+        }
     }
 
     fn replaced(&self) {
@@ -121,6 +126,7 @@ impl Listener for Coherence {
             // Removals of single keys leave no epoch behind. What was one of them is not known, so
             // every entry is asked of the second tier again.
             inner.forget_entries();
+            inner.step.regain(inner.clock.now());
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::step::Step;
 use crate::backlog::Backlog;
 use crate::epoch::Epochs;
 use crate::error::RemoteError;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) recent: Recent,
     /// Whether a task is at work on the backlog.
     pub(super) draining: AtomicBool,
+    pub(crate) step: Step,
     pub(crate) counters: Counters,
     pub(crate) clock: Clock,
     /// Names this process among the nodes.

@@ -1,0 +1,70 @@
+//! Whether this node is in step with the others: hears what they announce, and has caught up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::slot::Slot;
+use crate::time::Timestamp;
+
+/// In step, or out of it since some instant; and for how long entries are served in that case.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// In milliseconds; 0 while in step.
+    lost_at: AtomicU64,
+    /// When it began to be as it is, in milliseconds.
+    changed_at: AtomicU64,
+    max_unsynced: Duration,
+}
+
+impl Step {
+    /// With others to be in step with, it begins out of it.
+    pub(super) fn new(now: Timestamp, has_others: bool, max_unsynced: Duration) -> Self {
+        let lost_at = if has_others { at(now) } else { 0 };
+        Self { lost_at: lost_at.into(), changed_at: at(now).into(), max_unsynced }
+    }
+
+    /// Announcements may have been missed from now on. Says whether that is news.
+    pub(super) fn lose(&self, now: Timestamp) -> bool {
+        let lost = self.lost_at.compare_exchange(0, at(now), Ordering::AcqRel, Ordering::Acquire);
+        if lost.is_ok() {
+            self.changed_at.store(at(now), Ordering::Release);
+            tracing::warn!("out of step with the second tier: announcements may be missed");
+        }
+        lost.is_ok()
+    }
+
+    /// None is missed any more, and what was is made up for.
+    pub(super) fn regain(&self, now: Timestamp) {
+        let lost_at = self.lost_at.swap(0, Ordering::AcqRel);
+        if lost_at > 0 {
+            self.changed_at.store(at(now), Ordering::Release);
+            let lasted = now.saturating_since(Timestamp::from_millis(lost_at));
+            tracing::info!(?lasted, "in step with the second tier");
+        }
+    }
+
+    pub(super) fn is_in(&self) -> bool {
+        self.lost_at.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn since(&self) -> Timestamp {
+        Timestamp::from_millis(self.changed_at.load(Ordering::Acquire))
+    }
+
+    /// Whether this node may serve `slot`: out of step, only for so long, or for so long after it was
+    /// fetched from the origin.
+    #[inline]
+    pub(crate) fn vouches_for(&self, slot: &Slot, now: Timestamp) -> bool {
+        let lost_at = self.lost_at.load(Ordering::Acquire);
+        lost_at == 0
+            || now
+                < Timestamp::from_millis(lost_at)
+                    .max(slot.fetched_at)
+                    .saturating_add(self.max_unsynced)
+    }
+}
+
+/// Never 0, which stands for no instant.
+fn at(now: Timestamp) -> u64 {
+    now.as_millis().max(1)
+}

@@ -1,0 +1,93 @@
+//! A node that has lost touch with the others serves what it holds for a while, and no longer.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/counting.rs"]
+mod counting;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::advance;
+use tower_keep_store::{L1, Store, StoreBuilder, Ttl, Typed};
+
+use counting::Counting;
+
+const LONGEST: Duration = Duration::from_secs(10);
+const NEARLY: Duration = Duration::from_millis(9_999);
+const A_BIT: Duration = Duration::from_millis(1);
+
+fn builder() -> StoreBuilder {
+    Store::builder().l1(L1::bytes(1 << 20)).jitter(0)
+}
+
+async fn fill(numbers: &Typed<u8, u32>, value: u32) -> u32 {
+    let ttl = Ttl::secs(3600).stale_if_error(Duration::from_secs(3600));
+    *numbers
+        .get_or_try_set(&1, ttl, move || async move { Ok::<_, io::Error>(value) })
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_step_it_serves_for_so_long_after_the_loss_or_the_fill() {
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
+    let numbers = store.typed("number");
+    let listener = remote.listener();
+    assert!(!store.stats().in_step, "it hasn't begun to follow");
+    listener.regained().await.unwrap();
+    assert!(store.stats().in_step);
+
+    fill(&numbers, 1).await;
+    advance(LONGEST * 10).await;
+    assert_eq!(fill(&numbers, 2).await, 1, "in step, it serves what is fresh");
+    let lost_at = store.now();
+    listener.lost();
+    let stats = store.stats();
+    assert_eq!((stats.in_step, stats.in_step_since, stats.losses), (false, lost_at, 1));
+
+    advance(NEARLY).await;
+    listener.lost();
+    assert_eq!(store.stats().in_step_since, lost_at, "it has been out of step all the time");
+    assert_eq!(fill(&numbers, 2).await, 1);
+    advance(A_BIT).await;
+    assert_eq!(numbers.get(&1).await, None);
+    assert_eq!(store.stats().unvouched, 1);
+    let fails = || async { Err::<u32, _>(io::Error::other("down")) };
+    assert!(numbers.get_or_try_set(&1, Ttl::secs(1), fails).await.is_err(), "nor in need");
+
+    assert_eq!(fill(&numbers, 2).await, 2);
+    advance(NEARLY).await;
+    assert_eq!(fill(&numbers, 3).await, 2, "it has just been fetched");
+    advance(A_BIT).await;
+    assert_eq!(fill(&numbers, 3).await, 3);
+
+    listener.regained().await.unwrap();
+    assert_eq!(fill(&numbers, 4).await, 4, "what was held is forgotten");
+    advance(LONGEST * 10).await;
+    assert_eq!(fill(&numbers, 5).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bound_may_be_nothing_or_none() {
+    for (longest, expected) in [(Duration::ZERO, 2), (Duration::MAX, 1)] {
+        let remote = Counting::default();
+        let store = builder().l2(remote.clone()).max_unsynced(longest).build().unwrap();
+        remote.listener().regained().await.unwrap();
+        let numbers = store.typed("number");
+        fill(&numbers, 1).await;
+        remote.listener().lost();
+        advance(Duration::from_secs(1800) * u32::from(longest > LONGEST)).await;
+        assert_eq!(fill(&numbers, 2).await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_second_tier_there_is_nobody_to_be_in_step_with() {
+    let store = builder().max_unsynced(Duration::ZERO).build().unwrap();
+    let numbers = store.typed("number");
+    fill(&numbers, 1).await;
+    advance(LONGEST * 10).await;
+    assert_eq!(fill(&numbers, 2).await, 1);
+    assert!(store.stats().in_step && !store.is_synced());
+}
