@@ -99,21 +99,18 @@ where
                 let frame = ready!(poll_bytes(body, cx));
                 let goes_on = match (&frame, capture.as_mut()) {
                     (Some(Ok(frame)), Some(capture)) => match frame.data_ref() {
-                        Some(data) => capture.push(data),
+                        Some(data) => capture.push(data) && !capture.is_complete(),
                         // Parts with trailers are not kept.
                         None => false,
                     },
-                    (None, Some(_)) => {
-                        if let Some(capture) = capture.take() {
-                            capture.finish();
-                        }
-                        true
-                    }
-                    (Some(Err(_)), _) => false,
+                    (Some(Err(_)) | None, _) => false,
                     (_, None) => true,
                 };
                 if !goes_on {
-                    *capture = None;
+                    // Not at the end of the body: who knows its length may not ask for that.
+                    if let Some(capture) = capture.take().filter(Capture::is_complete) {
+                        capture.finish();
+                    }
                 }
                 Poll::Ready(frame)
             }
@@ -124,9 +121,7 @@ where
         match &self.kind {
             Kind::Stored { data, trailers } => data.is_none() && trailers.is_none(),
             Kind::Shared { reader } => reader.is_end_stream(),
-            // One that is captured must be polled to its end, or the copy would never be complete.
-            Kind::Captured { body, capture } => capture.is_none() && body.is_end_stream(),
-            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Inner { body } | Kind::Captured { body, .. } => body.is_end_stream(),
             Kind::Spliced { body } => body.is_end_stream(),
         }
     }

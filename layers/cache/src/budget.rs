@@ -29,7 +29,7 @@ impl Budget {
 
     /// Nothing as yet, for a body that is to be stored.
     pub(crate) fn reservation(&self) -> Reservation {
-        Reservation { budget: self.clone(), taken: 0, passing: false }
+        Reservation { budget: self.clone(), taken: 0, passing: false, refused: false }
     }
 }
 
@@ -39,6 +39,8 @@ pub(crate) struct Reservation {
     budget: Budget,
     taken: usize,
     passing: bool,
+    /// Whether it was refused what it last asked for.
+    refused: bool,
 }
 
 impl Reservation {
@@ -54,6 +56,7 @@ impl Reservation {
         if granted {
             self.taken += bytes;
         }
+        self.refused = !granted;
         granted
     }
 
@@ -79,9 +82,10 @@ impl Reservation {
         }
     }
 
-    /// Whether what passes takes all that it may.
+    /// Whether what passes takes all that it may, or as much as leaves too little for this.
     pub(crate) fn is_short(&self) -> bool {
-        self.budget.0.passing.load(Relaxed) >= self.budget.0.size
+        let all = self.budget.0.passing.load(Relaxed) >= self.budget.0.size;
+        self.passing && (all || self.refused)
     }
 }
 
@@ -118,6 +122,7 @@ mod tests {
         b.pass();
         assert!(b.is_short() && !a.grow(1) && budget.reservation().grow(10));
         drop(b);
-        assert!(!a.is_short() && a.grow(2));
+        assert!(a.is_short(), "it was refused");
+        assert!(a.grow(1) && !a.is_short());
     }
 }

@@ -8,17 +8,20 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, SET_COOKIE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tower_keep_store::{Hit, Tag};
 
 use crate::budget::Reservation;
 use crate::commit::{Commit, Fetched};
-use crate::conditional::Validators;
+use crate::conditional::{Validators, remove_digests};
 use crate::core::{Core, Place};
+use crate::fill::far;
 use crate::part::{Received, join};
 use crate::plan::{Plan, Times, with_date};
 use crate::policy::{SetCookie, StoredTimes};
 use crate::renewal::set_aside;
 use crate::respond::Asked;
+use crate::shared::MIN_CHARGE;
 use crate::solo::Hold;
 use crate::stored::{Stored, StoredResponse, stored_headers};
 use crate::vary::VaryRule;
@@ -39,6 +42,8 @@ pub(crate) struct Capture {
     chunks: Vec<Bytes>,
     len: usize,
     reservation: Reservation,
+    /// What comes later is not stored.
+    deadline: Instant,
 }
 
 impl Capture {
@@ -69,9 +74,13 @@ impl Capture {
         with_date(&mut headers, times);
         set_aside(&mut headers, &omit);
         set_aside(&mut headers, &[CONTENT_RANGE, CONTENT_LENGTH]);
+        remove_digests(&mut headers);
         if asked.policy.set_cookie != SetCookie::Store {
             headers.remove(SET_COOKIE);
         }
+        // Of the pool of what passes: it goes at the pace of its one reader.
+        let mut reservation = core.budget.reservation();
+        reservation.pass();
         Some(Self {
             core: Arc::clone(core),
             asked,
@@ -85,32 +94,38 @@ impl Capture {
             tags,
             chunks: Vec::new(),
             len: 0,
-            reservation: core.budget.reservation(),
+            reservation,
+            deadline: far(core.settings.max_fill),
         })
     }
 
     /// Adds what has passed; tells whether it is still worth going on.
     pub(crate) fn push(&mut self, data: &Bytes) -> bool {
         self.len += data.len();
-        let goes_on = self.len <= self.received.len && self.reservation.grow(data.len());
+        let goes_on = self.len <= self.received.len
+            && Instant::now() < self.deadline
+            && self.reservation.grow(data.len().max(MIN_CHARGE));
         if goes_on {
             self.chunks.push(data.clone());
         }
         goes_on
     }
 
-    /// Stores the copy, now that all has passed; in a task, as the one who reads need not wait.
+    /// Whether all of it has passed.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.len == self.received.len
+    }
+
+    /// Stores the copy, now that it is complete; in a task, as the one who reads need not wait.
     pub(crate) fn finish(self) {
-        if self.len == self.received.len
-            && let Ok(runtime) = Handle::try_current()
-        {
+        if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(self.store());
         }
     }
 
     async fn store(self) {
-        let Self { core, asked, place, hold, received, found, headers, times, vary, tags, .. } =
-            self;
+        let Self { core, asked, place, hold, received, found, headers, times, vary, .. } = self;
+        let mut tags = self.tags;
         let mut body = BytesMut::with_capacity(self.len);
         for chunk in &self.chunks {
             body.extend_from_slice(chunk);
@@ -119,9 +134,23 @@ impl Capture {
             part: Some(received.part),
             ..StoredResponse::new(StatusCode::OK, &headers, body.freeze(), None, times)
         };
-        let there = found.as_deref().and_then(Stored::response);
-        let response =
-            there.and_then(|there| united(there, &fresh, core.settings.max_body)).unwrap_or(fresh);
+        // Another may have stored something meanwhile.
+        let now = core.now();
+        let there = core.space.peek(core.space.key(place.key()), now);
+        let there = there.or_else(|| found.and_then(|hit| hit.again(now)));
+        let mut response = fresh;
+        if let Some((hit, stored)) = there.as_ref().and_then(|hit| Some((hit, hit.response()?))) {
+            if stored.part.is_none() && !differ(&response.validators, &stored.validators) {
+                return;
+            }
+            if let Some(both) = united(stored, &response, core.settings.max_body) {
+                response = both;
+                // It is invalidated by the tags of either.
+                let more: Vec<Tag> =
+                    hit.all_tags().filter(|tag| !tags.contains(tag)).cloned().collect();
+                tags.extend(more);
+            }
+        }
         let commit = Commit {
             core: &core,
             ticket: &hold.ticket,

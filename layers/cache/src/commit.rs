@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tower_keep_store::{Hit, Lifetime, Seen, Tag, Ticket, Timestamp};
+use tower_keep_store::{Hit, Lifetime, MAX_TAGS, Seen, Tag, Ticket, Timestamp};
 
 use crate::core::{Core, Place, variant_key};
 use crate::respond::Asked;
@@ -37,6 +37,10 @@ impl Commit<'_> {
         let Fetched { response, vary, mut tags } = fetched;
         let (core, ticket, place) = (self.core, self.ticket, self.place);
         core.add_own_tags(&mut tags, place, self.asked, &response.headers);
+        // That of the resource comes on top of what is counted elsewhere.
+        if tags.len() > MAX_TAGS + 1 {
+            return None;
+        }
         let space = &core.space;
         let lifetime = lifetime(core, &response);
         let response = Arc::new(Stored::Response(response));

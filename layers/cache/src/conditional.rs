@@ -175,8 +175,18 @@ pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
 /// Fields of a 304 that are not taken over (RFC 9111 §3.2): they describe the very bytes of the
 /// stored content, which a 304 can't change. Nor are, by default, cookies, which are for the client
 /// whose request happened to validate, not for all after it.
-const NOT_TAKEN_OVER: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_LENGTH, HeaderName::from_static("content-md5"), CONTENT_RANGE, ETAG];
+const NOT_TAKEN_OVER: [HeaderName; 6] =
+    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_MD5, CONTENT_DIGEST, CONTENT_RANGE, ETAG];
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+
+/// Removes the fields that tell a digest of the content of one message (RFC 9530 §2), which is that of
+/// no other part of the representation.
+pub(crate) fn remove_digests(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_MD5);
+    headers.remove(CONTENT_DIGEST);
+}
 
 /// Brings the fields of a stored response up to date with those of the 304 that validated it
 /// (RFC 9111 §3.2, §4.3.4), its cookies among them if those are stored.

@@ -148,8 +148,11 @@ impl Core {
         let Ok(primary) = self.primary_key(request, content, &mut Covers::default()) else {
             return Finish::without_key(field);
         };
-        let mut variant = None;
-        self.peek(&primary, &mut variant, request.headers(), self.now());
+        let found = self.space.glance(self.space.key(&primary), self.now());
+        let variant = match found.as_deref() {
+            Some(Stored::Variants(rule)) => Some(variant_key(&primary, rule, request.headers())),
+            _ => None,
+        };
         let space = self.space.key_buf().as_bytes().len();
         let mut shown = primary.as_bytes().get(space..).unwrap_or_default().to_vec();
         if let Some(variant) = variant {
@@ -189,8 +192,10 @@ impl Core {
 
     /// The tags of groups of a target's origin.
     pub(crate) fn group_tags(&self, target: Option<Target<'_>>, groups: &[String]) -> Vec<Tag> {
+        let any_host = self.settings.key.as_deref().is_some_and(KeyPolicy::is_for_any_host);
         let groups = target.iter().flat_map(|target| {
-            groups.iter().map(|group| self.space.part_tag(groups::digest(target, group)))
+            let host = if any_host { &[][..] } else { target.host_without_usual_port() };
+            groups.iter().map(move |group| self.space.part_tag(groups::digest(host, group)))
         });
         groups.collect()
     }

@@ -217,7 +217,7 @@ async fn unwanted<M, ResBody, E>(
 }
 
 /// In `span` from now, or as far ahead as the runtime can tell the time.
-fn far(span: Duration) -> Instant {
+pub(crate) fn far(span: Duration) -> Instant {
     const AGE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     Instant::now() + span.min(AGE)
 }

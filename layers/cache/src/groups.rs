@@ -5,8 +5,6 @@ use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, List, ListEntry, Parser};
 use sha2::{Digest as _, Sha256};
 
-use crate::key::Target;
-
 /// The groups of a response (RFC 9875 §2).
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
@@ -43,10 +41,11 @@ pub(crate) fn named(headers: &HeaderMap, field: &HeaderName) -> Vec<String> {
     groups
 }
 
-/// What tells a group of a target's origin from all others (RFC 9875 §2.1), whatever the scheme: that
-/// isn't always known, and to invalidate too much does no harm.
-pub(crate) fn digest(target: &Target<'_>, group: &str) -> u128 {
-    let host = target.host_without_usual_port().to_ascii_lowercase();
+/// What tells a group of an origin from all others (RFC 9875 §2.1), whatever the scheme: that isn't
+/// always known, and to invalidate too much does no harm. `host` is without a usual port; it is empty
+/// where all hosts share their responses.
+pub(crate) fn digest(host: &[u8], group: &str) -> u128 {
+    let host = host.to_ascii_lowercase();
     let mut hash = Sha256::new();
     // Neither a host nor a group has a line feed.
     for part in [b"group", host.as_slice(), group.as_bytes()] {
@@ -61,6 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::Target;
 
     fn groups(lines: &[&str]) -> Vec<String> {
         let lines = lines.iter().map(|line| (CACHE_GROUPS, line.parse().unwrap()));
@@ -82,7 +82,8 @@ mod tests {
     fn a_group_is_of_one_origin() {
         let of = |uri: &str, group: &str| {
             let uri = uri.parse().unwrap();
-            digest(&Target::new(&uri, &HeaderMap::new()).unwrap(), group)
+            let none = HeaderMap::new();
+            digest(Target::new(&uri, &none).unwrap().host_without_usual_port(), group)
         };
         let expected = of("http://a.example/x", "g");
         assert_eq!(of("https://A.example:443/y?z", "g"), expected);

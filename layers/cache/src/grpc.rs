@@ -32,5 +32,7 @@ pub(crate) fn is_complete(
 /// Whether the fields are those of a gRPC call: its path names a method, not a resource.
 pub(crate) fn is_grpc(request: &HeaderMap) -> bool {
     let content_type = request.get(CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    // `application/grpc+proto` is, `application/grpc-web` is not.
+    subtype.is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures_util::future::join;
 use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::uri::{Authority, Uri};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use tower::ServiceExt;
+use tower_keep_store::Tag;
 use tower_service::Service;
 
 use crate::body::CacheBody;
@@ -14,6 +15,7 @@ use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Resource};
 use crate::groups::{self, CACHE_GROUP_INVALIDATION};
+use crate::grpc::is_grpc;
 use crate::key::{Target, sent_uri};
 use crate::respond;
 
@@ -32,12 +34,18 @@ where
     let by_content = Content::of(&request).is_some();
     let own = Target::all_of(&request);
     let own: Vec<_> = own.iter().map(|target| core.resource(target, by_content)).collect();
-    let mut unless_answered = InvalidateOnDrop { targets: Some((Arc::clone(&core), own.clone())) };
+    // A call of an RPC protocol is no operation on a cacheable resource; but only its response tells
+    // that it is one, and calls that read may be stored.
+    let may_be_rpc = !by_content && *request.method() == Method::POST && is_grpc(request.headers());
+    let unless = if may_be_rpc { Vec::new() } else { own.clone() };
+    let mut unless_answered = InvalidateOnDrop { targets: Some((Arc::clone(&core), unless)) };
     let uri = sent_uri(request.extensions()).unwrap_or(request.uri()).clone();
     let headers = request.headers().clone();
     let result = service.oneshot(request).await;
     // An error of the service tells nothing of what the handler did before it.
     let failed = result.as_ref().is_ok_and(|response| response.status().as_u16() >= 400);
+    let is_rpc = |response: &Response<ResBody>| may_be_rpc && is_grpc(response.headers());
+    let own = if result.as_ref().is_ok_and(is_rpc) { Vec::new() } else { own };
     if !failed {
         let named = result.iter().flat_map(|response| {
             [LOCATION, CONTENT_LOCATION].map(|field| response.headers().get(field))
@@ -51,8 +59,10 @@ where
         // RFC 9875 §3
         let groups = result.as_ref().ok().map(|response| {
             let groups = groups::named(response.headers(), &CACHE_GROUP_INVALIDATION);
-            core.group_tags(Target::new(&uri, &headers).ok(), &groups)
+            let targets = Target::at_all_hosts(&uri, &headers);
+            targets.into_iter().flat_map(|target| core.group_tags(Some(target), &groups)).collect()
         });
+        let groups: Option<Vec<Tag>> = groups;
         join(core.remove_all(&all), core.invalidate_all(&groups.unwrap_or_default())).await;
     }
     // Not before the removals are done: a client that leaves meanwhile must not leave them half done.

@@ -112,15 +112,17 @@ impl<'a> Target<'a> {
     /// The targets that a request may be for: where it names several hosts, one for each, since
     /// nobody here knows which of them whoever answers it goes by.
     pub(crate) fn all_of<B>(request: &'a Request<B>) -> Vec<Self> {
-        let (uri, headers) = (request.uri(), request.headers());
         match Self::of(request) {
-            Err(KeyError::Host) => {
-                let named = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
-                let hosts = authority(uri).into_iter().chain(named);
-                hosts.take(MAX_HOSTS).map(|host| Self::at(host, uri)).collect()
-            }
+            Err(KeyError::Host) => Self::at_all_hosts(request.uri(), request.headers()),
             target => target.into_iter().collect(),
         }
+    }
+
+    /// As [`all_of`](Self::all_of), of the target that `uri` is.
+    pub(crate) fn at_all_hosts(uri: &'a Uri, headers: &'a HeaderMap) -> Vec<Self> {
+        let named = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+        let hosts = authority(uri).into_iter().chain(named);
+        hosts.take(MAX_HOSTS).map(|host| Self::at(host, uri)).collect()
     }
 
     fn at(host: &'a [u8], uri: &'a Uri) -> Self {

@@ -81,6 +81,7 @@ where
         if self.request.method() == Method::HEAD {
             // Its response has no body to store, and one that asks for it would make the origin
             // produce what nobody wants.
+            self.judge_as_get();
             return self.run_solo("head").await;
         }
         let mark = self.core.marks.id(&self.look.place.primary, self.request.headers());
@@ -151,6 +152,15 @@ where
             }
         }
         self.alone(Solo::Because("too-many-rounds"), None).await
+    }
+
+    /// What a response to HEAD tells is of the response to GET, for which there may be other rules.
+    fn judge_as_get(&mut self) {
+        *self.request.method_mut() = Method::GET;
+        if let Some(policy) = self.core.settings.rules.policy(&self.request) {
+            self.policy = policy;
+        }
+        *self.request.method_mut() = Method::HEAD;
     }
 
     pub(crate) fn asked_for(&self) -> Asked {

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
-use tower_keep_store::{MAX_TAGS, Tag};
+use tower_keep_store::{Hit, MAX_TAGS, Tag};
 
 use crate::core::Settings;
 use crate::groups::{self, CACHE_GROUPS};
@@ -14,6 +14,7 @@ use crate::grpc::says_failure;
 use crate::landing::Refusal;
 use crate::policy::{Exchange, Lifetime, NotStored, omitted, storable};
 use crate::respond::Asked;
+use crate::stored::Stored;
 use crate::tags::collect_tags;
 use crate::vary::VaryRule;
 
@@ -31,6 +32,23 @@ pub(crate) struct Plan {
 pub(crate) struct Times {
     pub(crate) request_ms: u64,
     pub(crate) response_ms: u64,
+}
+
+impl Plan {
+    /// With the tags of what is stored already of the response, if there is room for them.
+    pub(crate) fn with_tags_of(
+        mut self,
+        hit: &Hit<Stored>,
+        asked: &Asked,
+    ) -> Result<Self, Refusal> {
+        for tag in hit.all_tags() {
+            if !self.tags.contains(tag) {
+                self.tags.push(tag.clone());
+            }
+        }
+        let fits = self.tags.len() <= MAX_TAGS;
+        if fits { Ok(self) } else { Err(asked.refusal(StatusCode::OK, "tags")) }
+    }
 }
 
 impl Settings {

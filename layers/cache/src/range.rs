@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::conditional::remove_digests;
 use crate::field::{Members, trim};
 use crate::part::Part;
 use crate::stored::StoredResponse;
@@ -54,6 +55,7 @@ pub(crate) fn partial(
         Selection::Unsatisfiable => {
             // RFC 9110 §15.5.17
             let mut headers = stored.headers.clone();
+            remove_digests(&mut headers);
             // They are about the representation, not about this answer: a cache that takes it for
             // fresh would give it to those who ask for what is there.
             for name in [CONTENT_LENGTH, CONTENT_TYPE, CACHE_CONTROL, EXPIRES] {
@@ -69,6 +71,7 @@ pub(crate) fn partial(
             });
             let mut slices: Vec<(String, Bytes)> = slices.collect::<Option<_>>()?;
             let mut headers = stored.headers.clone();
+            remove_digests(&mut headers);
             let content = if slices.len() == 1 {
                 let (range, slice) = slices.pop()?;
                 headers.insert(CONTENT_RANGE, text(&range)?);

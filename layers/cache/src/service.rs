@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use tower_keep_store::{BoxError, Count};
 use tower_service::Service;
@@ -13,7 +13,6 @@ use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Covers, Place};
 use crate::future::CacheFuture;
-use crate::grpc::is_grpc;
 use crate::invalidate::pass_and_invalidate;
 use crate::judge::{Wish, judge};
 use crate::key::Target;
@@ -22,7 +21,7 @@ use crate::miss::Miss;
 use crate::nested;
 use crate::policy::{BypassReason, RequestClass, Reuse};
 use crate::respond;
-use crate::status_field::CacheStatusField;
+use crate::status_field::{CacheStatusField, Finish};
 
 /// Answers from the store what it can, and stores what it may of the rest.
 ///
@@ -67,6 +66,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.core.settings.status_field {
             CacheStatusField::On => self.answer(request),
+            CacheStatusField::Off => self.answer(request).finish(Finish::Remove),
             field => {
                 let finish = self.core.finish(field, &request);
                 self.answer(request).finish(finish)
@@ -121,12 +121,6 @@ impl<S> Cache<S> {
                 return pass(request, CacheStatus::forwarded(fwd).detail(reason.detail()));
             }
             RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
-            // Calls of an RPC protocol, all of them POST, are no operations on a cacheable resource.
-            RequestClass::Unsafe
-                if *request.method() == Method::POST && is_grpc(request.headers()) =>
-            {
-                return pass(request, CacheStatus::forwarded(Fwd::Method));
-            }
             RequestClass::Unsafe => {
                 return CacheFuture::miss(pass_and_invalidate(
                     self.inner.clone(),

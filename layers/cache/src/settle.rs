@@ -13,7 +13,7 @@ use tower_keep_store::{BoxError, Count, Hit, Lead, Seen, State};
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::commit::{Commit, Fetched};
-use crate::conditional::{Validators, freshen, selects};
+use crate::conditional::{Validators, freshen, remove_digests, selects};
 use crate::core::{Core, Place};
 use crate::fill::{Answer, Answerer};
 use crate::grpc;
@@ -63,10 +63,14 @@ where
             failed => return self.failed(failed, stale).await,
         };
         let stored = stale.as_deref().and_then(Stored::response);
+        let is_whole = stored.is_some_and(|stored| stored.part.is_none());
         match (stored, &stale, response.status(), self.rest) {
-            (Some(stored), _, StatusCode::PARTIAL_CONTENT, Some(rest)) => {
-                self.complete(stored, rest, response).await;
+            (Some(stored), Some(hit), StatusCode::PARTIAL_CONTENT, Some(rest)) => {
+                self.complete(hit, stored, rest, response).await;
             }
+            // It is about a condition, or a range, that is not the client's.
+            (Some(_), _, StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => self.senseless().await,
+            (Some(_), _, StatusCode::NOT_MODIFIED, _) if !is_whole => self.senseless().await,
             (Some(stored), Some(hit), StatusCode::NOT_MODIFIED, None) => {
                 if selects(response.headers(), &stored.validators) {
                     self.renew(hit, stored, response.into_parts().0).await;
@@ -187,6 +191,7 @@ where
     /// RFC 9111 §3.4).
     async fn complete(
         self,
+        hit: &Hit<Stored>,
         stored: &StoredResponse,
         rest: (usize, usize),
         response: Response<ResBody>,
@@ -202,17 +207,11 @@ where
             is_rest && version.strong_etag() == stored.validators.strong_etag()
         });
         let Some(part) = expected else {
-            // Not what was asked for, nor what the client asked for.
-            let Self { core, place, lead, answer, status, .. } = self;
-            core.remove(place.key()).await;
-            lead.close();
-            lead.land(Landing::Changed);
-            let reply = respond::bad_gateway(&core, &status.detail("other-part"));
-            let _ = answer.send(Answer::Done(Ok(reply)));
-            return;
+            return self.senseless().await;
         };
         let mut headers = stored.headers.clone();
         freshen(&mut headers, &parts.headers, SetCookie::Store);
+        remove_digests(&mut headers);
         headers.insert(CONTENT_LENGTH, part.of.into());
         let left = (rest.1 - rest.0 + 1) as u64;
         let (before, after) = if part.first == 0 {
@@ -223,7 +222,9 @@ where
         let mut whole = Response::new(Spliced::new(before, body, left, after));
         *whole.headers_mut() = headers;
         *whole.extensions_mut() = parts.extensions;
-        match self.core.settings.plan(&self.asked, self.times, &whole) {
+        let plan = self.core.settings.plan(&self.asked, self.times, &whole);
+        // What is stored of it was invalidated by the tags that it came with, and the whole is, too.
+        match plan.and_then(|plan| plan.with_tags_of(hit, &self.asked)) {
             Ok(plan) => self.share(whole, plan).await,
             Err(refusal) => {
                 let reply = |asked: &Asked, core: &Core, status: &CacheStatus| {
@@ -232,6 +233,17 @@ where
                 self.pass(refusal, true, reply).await;
             }
         }
+    }
+
+    /// The origin has answered what nobody asked, and not what the client did: the request can't be
+    /// sent again.
+    async fn senseless(self) {
+        let Self { core, place, lead, answer, status, .. } = self;
+        core.remove(place.key()).await;
+        lead.close();
+        lead.land(Landing::Changed);
+        let reply = respond::bad_gateway(&core, &status.detail("other-part"));
+        let _ = answer.send(Answer::Done(Ok(reply)));
     }
 
     /// The response is for the leader alone, as it is.

@@ -27,8 +27,11 @@ use crate::budget::Reservation;
 /// How far the writer of a body that isn't kept may be ahead of its slowest reader, in bytes.
 const WINDOW: usize = 256 * 1024;
 
+/// A year: as good as for ever, and the clock can tell it.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a chunk takes of the budget at least, in bytes: a short one costs more than its content.
-const MIN_CHARGE: usize = 64;
+pub(crate) const MIN_CHARGE: usize = 64;
 
 /// A body in progress. All clones are the same.
 #[derive(Clone)]
@@ -309,6 +312,7 @@ impl State {
         let since = self.readers.iter().filter(|place| !place.cut_off);
         let since = since.map(|place| place.behind_since.unwrap_or(now)).min().unwrap_or(now);
         // Not at once again, if nobody could be.
+        let max_lag = max_lag.min(LONGEST);
         (since + max_lag).max(now + max_lag / 8)
     }
 

@@ -228,6 +228,9 @@ impl Told<'_> {
             return respond::validated(core, stored, asked, times.response_ms, &status);
         }
         let renewal = Renewal::of(&core.settings, asked, times, hit, stored, &validation);
+        if renewal.refusal.is_some_and(|refusal| !refusal.personal) {
+            core.remove(place.key()).await;
+        }
         if renewal.refusal.is_none() && !renewal.response.times.is_never_usable() {
             core.marks.clear(mark);
         }
@@ -256,7 +259,10 @@ impl Told<'_> {
             let asked = &Asked { method: Method::GET, ..asked.clone() };
             let Renewal { response, vary, tags, refusal, .. } =
                 Renewal::of(&core.settings, asked, times, hit, stored, &parts);
-            if refusal.is_none() {
+            if refusal.is_some_and(|refusal| !refusal.personal) {
+                // The origin's last word is that it isn't to be stored.
+                core.remove(place.key()).await;
+            } else if refusal.is_none() {
                 let commit = Commit { core, ticket: &ticket, place, asked, seen };
                 commit.store(Fetched { response, vary, tags }).await;
             }

@@ -114,7 +114,6 @@ async fn some_requests_pass_through_and_say_why() {
         ("GET", &[("cache-control", "no-store")], "fwd=request; detail=request-no-store"),
         ("GET", &[("host", "a"), ("host", "b")], "fwd=bypass; detail=host"),
         ("OPTIONS", &[], "fwd=method"),
-        ("POST", &[("content-type", "application/grpc")], "fwd=method"),
     ];
     for (method, fields, status) in cases {
         let origin = Origin::with(FRESH);
@@ -789,6 +788,24 @@ fn configurations_that_cannot_work_say_what_to_change() {
     assert!(text(builder().max_body(0).build()).contains("max_body"));
     assert!(text(builder().max_in_flight(1).build()).contains("max_in_flight"));
     assert!(text(builder().max_lag(Duration::ZERO).build()).contains("max_lag"));
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_is_one_if_its_response_says_so() {
+    for (content_type, stays) in
+        [("application/grpc", true), ("application/grpc+proto", true), ("text/html", false)]
+    {
+        let origin = Origin::new(move |n, _| async move {
+            let fields = [("cache-control", "max-age=60"), ("content-type", content_type)];
+            answer(&fields, n.to_string())
+        });
+        let (cache, _) = cached(&origin);
+        send(&cache, get(&[])).await;
+        let call = [("content-type", "application/grpc")];
+        let got = send(&cache, request("POST", "http://example.com/a", &call)).await;
+        assert_eq!((got.text(), got.cache()), ("2", "fwd=method"));
+        assert_eq!(send(&cache, get(&[])).await.is_hit(), stays, "{content_type}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -74,7 +74,7 @@ where
             let mut reservation = settings.budget.reservation();
             let (body, ended) = read(body, &settings, &mut reservation).await;
             let content = match ended {
-                Ended::Passes(why) => Content::Unknown(why),
+                Ended::Passes(why) => settings.unknown(&parts.headers, why),
                 Ended::Whole => {
                     let head = RequestHead::of_parts(&parts);
                     let reads = settings.when_content.as_ref();
@@ -100,6 +100,16 @@ enum Glance {
 }
 
 impl Settings {
+    /// What is known of a request whose content isn't. Where that decides whether it reads, or its
+    /// method is overridden, it may write.
+    fn unknown(&self, headers: &HeaderMap, why: &'static str) -> Content {
+        if self.when_content.is_some() || overrides_method(headers) {
+            Content::Undeclared
+        } else {
+            Content::Unknown(why)
+        }
+    }
+
     fn glance<B: Body>(&self, request: &Request<B>) -> Glance {
         if matches!(
             *request.method(),
@@ -118,7 +128,7 @@ impl Settings {
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|len| len.to_str().ok()?.parse().ok()).unwrap_or(0);
         if announced.max(request.body().size_hint().lower()) > self.max_len as u64 {
-            return Glance::Leave(Some(Content::Unknown("content-too-long")));
+            return Glance::Leave(Some(self.unknown(request.headers(), "content-too-long")));
         }
         Glance::Read
     }

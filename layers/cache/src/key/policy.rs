@@ -238,8 +238,8 @@ impl KeyPolicy {
     }
 
     /// Whether all schemes have the same key.
-    pub(super) fn is_for_any_scheme(&self) -> bool {
-        self.any_scheme
+    pub(crate) fn is_for_any_host(&self) -> bool {
+        self.any_host
     }
 
     /// Runs `read` on what counts of a target.

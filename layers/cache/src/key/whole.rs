@@ -52,16 +52,10 @@ pub(crate) fn write_whole<B>(
 pub(crate) fn each_form<S: Sink>(
     target: &Target<'_>,
     policy: Option<&KeyPolicy>,
-    mut new: impl FnMut() -> S,
+    new: impl FnMut() -> S,
 ) -> Vec<S> {
     let Some(policy) = policy else { return target.each_form(new) };
-    policy.narrow(target, |target| {
-        if !policy.is_for_any_scheme() {
-            return target.each_form(new);
-        }
-        let mut key = new();
-        target.write(&mut key).map(|()| key).into_iter().collect()
-    })
+    policy.narrow(target, |target| target.each_form(new))
 }
 
 /// A digest of the resource that a target is, whatever its scheme and the parts of its keys.

@@ -79,6 +79,9 @@ impl RequestClass {
 
     /// Looks at a request whose content is a part of its key, and that is declared to read.
     pub(crate) fn of_content(method: &Method, headers: &HeaderMap) -> Self {
+        if overrides_method(headers) {
+            return Self::Unsafe;
+        }
         let mut conditional = [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter();
         if conditional.any(|name| headers.contains_key(name)) && !means_validation(method) {
             return Self::Bypass(BypassReason::Precondition);

@@ -1,11 +1,12 @@
 //! Whether a response may be stored (RFC 9111 §3).
 
-use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
+use http::header::{AGE, AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::freshness::{self, Lifetime};
 use super::{CacheKind, Credentials, PolicyOptions, SetCookie};
 use crate::cache_control::{CacheControl, Scope};
+use crate::cache_status::CACHE_STATUS;
 use crate::vary::VaryRule;
 
 /// A request, its response, and when they were sent and received.
@@ -128,10 +129,12 @@ fn omitted_by<'a>(
     let shared = options.kind == CacheKind::Shared;
     let private = shared.then_some(&control.private);
     let scopes = private.into_iter().chain([&control.no_cache]);
-    scopes.flat_map(|scope| match scope {
+    let names = scopes.flat_map(|scope| match scope {
         Scope::Fields(names) => names.as_slice(),
         Scope::Absent | Scope::Whole => &[],
-    })
+    });
+    // These two are the cache's own on the way out.
+    names.filter(|name| **name != AGE && **name != CACHE_STATUS)
 }
 
 /// Whether the response may go to others than the one who asked.

@@ -6,6 +6,7 @@
 mod reading;
 mod reusing;
 mod storing;
+mod validating;
 
 use super::case::{Case, Fields};
 use super::{Aspect, Way};
@@ -22,7 +23,9 @@ pub(super) struct Exception {
 }
 
 pub(super) fn exceptions() -> impl Iterator<Item = &'static Exception> {
-    [storing::EXCEPTIONS, reading::EXCEPTIONS, reusing::EXCEPTIONS].into_iter().flatten()
+    let all =
+        [storing::EXCEPTIONS, reading::EXCEPTIONS, reusing::EXCEPTIONS, validating::EXCEPTIONS];
+    all.into_iter().flatten()
 }
 
 impl Case {
