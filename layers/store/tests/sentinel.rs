@@ -29,8 +29,11 @@ async fn nodes(servers: &RedisSentinel, heartbeat: Duration) -> [Store; 2] {
 
 async fn both_hold([a, b]: &[Store; 2], value: u32) {
     for key in KEYS {
-        let set = numbers(a).set(&key, value, Ttl::secs(600).tags(["t"])).await;
-        assert_eq!(set.unwrap(), Reach::Everywhere);
+        until("a has set it", async || {
+            let set = numbers(a).set(&key, value, Ttl::secs(600).tags(["t"])).await;
+            set.unwrap() == Reach::Everywhere
+        })
+        .await;
         until("b has it", async || numbers(b).get(&key).await.as_deref() == Some(&value)).await;
     }
 }
