@@ -31,8 +31,9 @@ pin_project! {
         Stored { data: Option<Bytes>, trailers: Option<HeaderMap> },
         Shared { reader: Reader },
         Inner { #[pin] body: B },
-        Spliced { #[pin] body: Spliced<B> },
-        Captured { #[pin] body: B, capture: Option<Capture> },
+        // These two are rare and large, and every hit moves the enum.
+        Spliced { body: Pin<Box<Spliced<B>>> },
+        Captured { #[pin] body: B, capture: Option<Box<Capture>> },
     }
 }
 
@@ -59,12 +60,12 @@ impl<B> CacheBody<B> {
 
     /// The inner service's body, and what was missing of it.
     pub(crate) fn spliced(body: Spliced<B>) -> Self {
-        Self { kind: Kind::Spliced { body } }
+        Self { kind: Kind::Spliced { body: Box::pin(body) } }
     }
 
     /// The inner service's body as it is, of which a copy is kept.
     pub(crate) fn captured(body: B, capture: Capture) -> Self {
-        Self { kind: Kind::Captured { body, capture: Some(capture) } }
+        Self { kind: Kind::Captured { body, capture: Some(Box::new(capture)) } }
     }
 }
 
@@ -94,7 +95,7 @@ where
             }
             KindProj::Shared { reader } => reader.poll_frame(cx),
             KindProj::Inner { body } => poll_bytes(body, cx),
-            KindProj::Spliced { body } => body.poll_frame(cx),
+            KindProj::Spliced { body } => body.as_mut().poll_frame(cx),
             KindProj::Captured { body, capture } => {
                 let frame = ready!(poll_bytes(body, cx));
                 let goes_on = match (&frame, capture.as_mut()) {
@@ -108,7 +109,7 @@ where
                 };
                 if !goes_on {
                     // Not at the end of the body: who knows its length may not ask for that.
-                    if let Some(capture) = capture.take().filter(Capture::is_complete) {
+                    if let Some(capture) = capture.take().filter(|capture| capture.is_complete()) {
                         capture.finish();
                     }
                 }
