@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The largest delta-seconds; greater ones mean the same (RFC 9111 §1.2.2).
 pub(crate) const MAX_DELTA_SECONDS: u32 = 1 << 31;
@@ -85,6 +85,22 @@ impl<'a> Iterator for Members<'a> {
         }
         None
     }
+}
+
+/// The lines of a field as one (RFC 9110 §5.3), as a structured field is parsed (RFC 9651 §4.2);
+/// nothing if they are longer than `max` bytes together.
+pub(crate) fn joined(headers: &HeaderMap, name: &HeaderName, max: usize) -> Option<Vec<u8>> {
+    let mut field = Vec::new();
+    for line in headers.get_all(name) {
+        if !field.is_empty() {
+            field.extend_from_slice(b", ");
+        }
+        field.extend_from_slice(line.as_bytes());
+        if field.len() > max {
+            return None;
+        }
+    }
+    Some(field)
 }
 
 /// A non-negative number of seconds (RFC 9111 §1.2.2); one too large saturates.

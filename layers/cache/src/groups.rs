@@ -5,6 +5,9 @@ use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, List, ListEntry, Parser};
 use sha2::{Digest as _, Sha256};
 
+use crate::field::joined;
+use crate::key::short_digest;
+
 /// The groups of a response (RFC 9875 §2).
 pub(crate) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
@@ -18,16 +21,7 @@ const MAX_LEN: usize = 16 * 1024;
 /// The groups that a field names, each once. One that isn't a list of strings names none, as a
 /// structured field that can't be parsed is ignored (RFC 9651 §2.2).
 pub(crate) fn named(headers: &HeaderMap, field: &HeaderName) -> Vec<String> {
-    let mut text = Vec::new();
-    for line in headers.get_all(field) {
-        if !text.is_empty() {
-            text.extend_from_slice(b", ");
-        }
-        text.extend_from_slice(line.as_bytes());
-        if text.len() > MAX_LEN {
-            return Vec::new();
-        }
-    }
+    let Some(text) = joined(headers, field, MAX_LEN) else { return Vec::new() };
     let members: List = Parser::new(&text).parse().unwrap_or_default();
     let mut groups = Vec::new();
     for member in members {
@@ -52,7 +46,7 @@ pub(crate) fn digest(host: &[u8], group: &str) -> u128 {
         hash.update(part);
         hash.update(b"\n");
     }
-    hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+    short_digest(hash)
 }
 
 #[cfg(test)]

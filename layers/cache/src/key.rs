@@ -12,7 +12,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Request};
 use tower_keep_store::KeyBuf;
 
 pub use self::policy::KeyPolicy;
-pub(crate) use self::whole::{each_form, resource, write_whole};
+pub(crate) use self::whole::{each_form, resource, short_digest, write_whole};
 use crate::vary::push_lowercase;
 
 /// The longest key, in bytes. A longer target is not cached: keys are kept in memory.

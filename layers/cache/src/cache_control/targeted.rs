@@ -6,7 +6,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::directive::MAX_LEN;
 use super::{CacheControl, Scope};
-use crate::field::MAX_DELTA_SECONDS;
+use crate::field::{MAX_DELTA_SECONDS, joined};
 
 impl CacheControl {
     /// The directives for a cache that listens to the fields `targets`, the first of which that is
@@ -19,19 +19,10 @@ impl CacheControl {
 
 /// One targeted field. One that is empty, or can't be parsed, is as good as absent (RFC 9213 §2.1).
 fn targeted(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {
-    let mut lines = headers.get_all(name).iter().peekable();
-    lines.peek()?;
-    let mut field = Vec::new();
-    for line in lines {
-        if !field.is_empty() {
-            field.extend_from_slice(b", ");
-        }
-        field.extend_from_slice(line.as_bytes());
-        if field.len() > MAX_LEN {
-            // What is said beyond it could forbid anything.
-            return Some(CacheControl { targeted: true, ..CacheControl::no_store() });
-        }
-    }
+    let Some(field) = joined(headers, name, MAX_LEN) else {
+        // What is said beyond it could forbid anything.
+        return Some(CacheControl { targeted: true, ..CacheControl::no_store() });
+    };
     let members: Dictionary = Parser::new(&field).parse().ok()?;
     if members.is_empty() {
         return None;

@@ -68,12 +68,17 @@ pub(crate) fn resource(target: &Target<'_>, policy: Option<&KeyPolicy>) -> u128 
         let host = target.host_without_usual_port();
         // It can't fail: a hash takes any length. What is too long has no key either.
         let _ = Target { scheme: None, host, ..*target }.write(&mut hash);
-        hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+        short_digest(hash)
     };
     match policy {
         Some(policy) => policy.narrow(target, digest),
         None => digest(target),
     }
+}
+
+/// As much of a hash as tells the tags of a layer's own apart.
+pub(crate) fn short_digest(hash: Sha256) -> u128 {
+    hash.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
 }
 
 impl Sink for Sha256 {
