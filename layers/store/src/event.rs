@@ -1,13 +1,15 @@
 //! What nodes tell each other: which tag or key is no longer what it was. Never a value.
 //!
 //! ```text
-//! 0  version     1  kind     2  sender (u64)     10  epoch (u64)     18  name, to the end
+//! of a tag:  0  version     1  kind     2  sender (u64)     10  epoch (u64)     18  name, to the end
+//! of a key:  0  version     1  kind     2  sender (u64)     10  epoch (u64)     18  before (u64)
+//!           26  name, to the end
 //! ```
 
 use crate::key::MAX_KEY_LEN;
 use crate::tag::{Strength, Tag};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_LEN: usize = 18;
 
 /// One announcement.
@@ -26,6 +28,11 @@ pub enum Event {
     Key {
         /// The whole key, its space included.
         key: Vec<u8>,
+        /// The removal epoch that its bucket has now.
+        epoch: u64,
+        /// The one that it had before; 0 if it had none. A node that knows another has missed an
+        /// announcement.
+        before: u64,
         /// How strongly.
         strength: Strength,
     },
@@ -41,13 +48,18 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Everything before the name of a tag's announcement, its epoch left out: for a server that
-    /// draws the epoch itself and puts it between the two.
+    /// What a tag's announcement begins with, up to its epoch: for a server that draws the epoch
+    /// itself.
     pub(crate) fn tag_prefix(sender: u64, strength: Strength) -> Vec<u8> {
-        let kind = match strength {
-            Strength::Hard => 1,
-            Strength::Soft => 2,
-        };
+        Self::prefix(sender, if strength == Strength::Hard { 1 } else { 2 })
+    }
+
+    /// The same of a key's announcement.
+    pub(crate) fn key_prefix(sender: u64, strength: Strength) -> Vec<u8> {
+        Self::prefix(sender, if strength == Strength::Hard { 3 } else { 4 })
+    }
+
+    fn prefix(sender: u64, kind: u8) -> Vec<u8> {
         let mut out = vec![VERSION, kind];
         out.extend(sender.to_le_bytes());
         out
@@ -55,21 +67,21 @@ impl Announcement {
 
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, epoch, name) = match &self.event {
+        match &self.event {
             Event::Tag { tag, epoch, strength } => {
                 let mut out = Self::tag_prefix(self.sender, *strength);
                 out.extend(epoch.to_le_bytes());
                 out.extend(tag.as_str().as_bytes());
-                return out;
+                out
             }
-            Event::Key { key, strength: Strength::Hard } => (3, 0u64, key),
-            Event::Key { key, strength: Strength::Soft } => (4, 0, key),
-        };
-        let mut out = vec![VERSION, kind];
-        out.extend(self.sender.to_le_bytes());
-        out.extend(epoch.to_le_bytes());
-        out.extend(name);
-        out
+            Event::Key { key, epoch, before, strength } => {
+                let mut out = Self::key_prefix(self.sender, *strength);
+                out.extend(epoch.to_le_bytes());
+                out.extend(before.to_le_bytes());
+                out.extend(key);
+                out
+            }
+        }
     }
 
     /// From bytes; `None` if they are not an announcement of this version.
@@ -79,12 +91,16 @@ impl Announcement {
         let (sender, epoch) = rest.split_first_chunk()?;
         let epoch = u64::from_le_bytes(epoch.try_into().ok()?);
         let tag = || Tag::received(std::str::from_utf8(name).ok()?);
-        let key = || (name.len() <= MAX_KEY_LEN).then(|| name.to_vec());
+        let key = |strength| {
+            let (before, key) = name.split_first_chunk()?;
+            let key = (key.len() <= MAX_KEY_LEN).then(|| key.to_vec())?;
+            Some(Event::Key { key, epoch, before: u64::from_le_bytes(*before), strength })
+        };
         let event = match (version, kind) {
             (VERSION, 1) => Event::Tag { tag: tag()?, epoch, strength: Strength::Hard },
             (VERSION, 2) => Event::Tag { tag: tag()?, epoch, strength: Strength::Soft },
-            (VERSION, 3) => Event::Key { key: key()?, strength: Strength::Hard },
-            (VERSION, 4) => Event::Key { key: key()?, strength: Strength::Soft },
+            (VERSION, 3) => key(Strength::Hard)?,
+            (VERSION, 4) => key(Strength::Soft)?,
             _ => return None,
         };
         Some(Self { sender: u64::from_le_bytes(*sender), event })
@@ -100,11 +116,21 @@ mod tests {
         prop_oneof![Just(Strength::Hard), Just(Strength::Soft)]
     }
 
+    #[test]
+    fn another_versions_are_not_read() {
+        let event =
+            Event::Key { key: b"k".to_vec(), epoch: 2, before: 1, strength: Strength::Hard };
+        let mut bytes = Announcement { sender: 7, event }.encode();
+        bytes[0] -= 1;
+        assert_eq!(Announcement::decode(&bytes), None);
+    }
+
     proptest! {
         #[test]
-        fn returns_what_was_sent(sender: u64, epoch: u64, strength in strength(), name in "[a-z]{1,20}", key: Vec<u8>) {
+        fn returns_what_was_sent(sender: u64, epoch: u64, before: u64, strength in strength(), name in "[a-z]{1,20}", key: Vec<u8>) {
             let tag = Tag::new(name).unwrap();
-            for event in [Event::Tag { tag, epoch, strength }, Event::Key { key, strength }] {
+            let removal = Event::Key { key, epoch, before, strength };
+            for event in [Event::Tag { tag, epoch, strength }, removal] {
                 let sent = Announcement { sender, event };
                 prop_assert_eq!(Announcement::decode(&sent.encode()), Some(sent));
             }

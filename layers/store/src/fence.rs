@@ -105,13 +105,11 @@ impl Fences {
         change(was_overtaken)
     }
 
-    /// Overtakes all fills, and does `change` before any of them can store anything.
-    pub(crate) fn overtake_all<T>(&self, change: impl FnOnce() -> T) -> T {
-        let map = self.lock();
-        for fence in map.values().flatten() {
+    /// Overtakes all fills: once this returns, none that runs now stores anything any more.
+    pub(crate) fn overtake_all(&self) {
+        for fence in self.lock().values().flatten() {
             fence.store(true, Ordering::Release);
         }
-        change()
     }
 }
 
@@ -197,7 +195,7 @@ mod tests {
         let fences = Arc::new(Fences::default());
         let tickets = [b"a", b"b"]
             .map(|key| fences.begin(&[KeyRef::new(key)], Moment::default(), Timestamp::default()));
-        fences.overtake_all(|| ());
+        fences.overtake_all();
         assert!(tickets.iter().all(Ticket::is_overtaken));
     }
 }

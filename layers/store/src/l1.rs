@@ -175,6 +175,16 @@ impl Memory {
         }
     }
 
+    /// Removes the entries at the keys that `is_gone` names. Takes as long as there are entries: not
+    /// for where others wait.
+    pub(crate) fn remove_all(&self, is_gone: impl Fn(KeyRef<'_>) -> bool) {
+        for (key, slot) in &self.index.pin() {
+            if is_gone(key.as_ref()) {
+                self.remove_slot(key.as_ref(), slot);
+            }
+        }
+    }
+
     pub(crate) fn clear(&self) {
         self.index.pin().clear();
         self.judge.invalidate_all();

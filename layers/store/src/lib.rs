@@ -49,6 +49,7 @@ mod recent;
 #[cfg(feature = "redis")]
 mod redis;
 pub mod remote;
+mod removals;
 mod slot;
 mod space;
 mod stats;

@@ -6,6 +6,7 @@
 //! | key | holds |
 //! | --- | --- |
 //! | `tk:1:{space}:{key}` | an entry's frame, or the tombstone of a removal |
+//! | `tk:r:1:{bucket}` | the removal epoch of a bucket of keys: 1,024 of these, or on a Cluster one for each slot |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
 //! | `{tk}:epoch` | "last since evicted", the epoch clock |
 //! | channel `tk:events:{database}` | announcements |
@@ -13,6 +14,7 @@
 
 mod beats;
 mod breaker;
+mod buckets;
 mod clocks;
 mod config;
 mod connection;
@@ -138,19 +140,23 @@ impl Remote for Redis {
             } else {
                 connection.latest(&key).ok_or(RemoteError::Unavailable)?.to_string()
             };
-            let announcement = put.announce.as_ref().map(Announcement::encode).unwrap_or_default();
             let args: Vec<Value> = vec![
                 put.frame.into(),
                 millis(put.keep.max(Duration::from_millis(1))),
                 if put.only_if.is_some() { "if" } else { "always" }.into(),
                 put.only_if.unwrap_or_default().into(),
-                connection.channel().into(),
-                Bytes::from(announcement).into(),
                 latest.into(),
             ];
-            match connection.run(&connection.scripts.put, vec![key], args).await? {
-                1 => Ok(Stored::Yes),
-                2 => Err(RemoteError::Deadline),
+            let stored = match put.announce {
+                None => {
+                    let (script, keys) = (&connection.scripts.put, vec![key]);
+                    connection.perform(Operation::Run { script, keys, args }).await?
+                }
+                Some(removal) => connection.replace(&put.key, key, args, removal).await?,
+            };
+            match stored.as_i64() {
+                Some(1) => Ok(Stored::Yes),
+                Some(2) => Err(RemoteError::Deadline),
                 _ => Ok(Stored::Refused),
             }
         })
@@ -198,6 +204,18 @@ impl Remote for Redis {
             let epoch: String = connection.run(&connection.scripts.invalidate, keys, args).await?;
             epoch.parse().map_err(|_| RemoteError::Protocol("an epoch that is not a number".into()))
         })
+    }
+
+    fn buckets(&self) -> u16 {
+        self.0.buckets.count()
+    }
+
+    fn bucket(&self, key: &[u8]) -> u16 {
+        self.0.bucket(key)
+    }
+
+    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
+        Box::pin(async move { self.0.epochs_of(&buckets).await })
     }
 
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {

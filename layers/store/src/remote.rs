@@ -22,8 +22,12 @@ pub type RemoteFuture<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
 
 /// A second tier, shared by all nodes.
 ///
-/// It holds frames by key and epochs by tag, and passes announcements on. Each operation ends
-/// within a deadline of the implementation's own.
+/// It holds frames by key, epochs by tag and removal epochs by bucket, and passes announcements on.
+/// Each operation ends within a deadline of the implementation's own.
+///
+/// A *bucket* is a part of all keys. Its removal epoch changes with every
+/// [announced](Put::announce) frame under one of them, and is lost no later than what it was about:
+/// by it a node that has missed an announcement finds out what to ask for again.
 pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Whether operations have a chance now. While they don't, the store doesn't try any.
     fn is_available(&self) -> bool;
@@ -48,6 +52,17 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         sender: u64,
     ) -> RemoteFuture<'_, u64>;
 
+    /// How many buckets the keys fall into. Each node has a table of them, at 8 bytes each; when
+    /// something of one was missed, a node drops what its first tier holds of that one.
+    fn buckets(&self) -> u16;
+
+    /// The bucket of `key`, the same for all nodes: less than [`buckets`](Self::buckets).
+    fn bucket(&self, key: &[u8]) -> u16;
+
+    /// The removal epochs of `buckets`, in their order. One that has none is given a new one, unlike
+    /// all it had before; none is 0.
+    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>>;
+
     /// Begins to tell `listener` what happens. Called inside a Tokio runtime, when a store is built.
     ///
     /// # Errors
@@ -69,7 +84,17 @@ pub struct Put {
     /// Only if what lies there begins with these bytes; if they are empty, only if nothing does.
     pub only_if: Option<Bytes>,
     /// To be announced to all nodes, in one step with the storing.
-    pub announce: Option<Announcement>,
+    pub announce: Option<Removal>,
+}
+
+/// That a frame takes the place of another, or of what is being fetched: it is announced as
+/// [`Event::Key`], with a new removal epoch for the bucket of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The node that it comes from, which hears of it like all others.
+    pub sender: u64,
+    /// How strongly.
+    pub strength: Strength,
 }
 
 /// What came of a [`Put`].
@@ -85,7 +110,8 @@ pub enum Stored {
 
 /// Who hears what happens at the second tier.
 pub trait Listener: Send + Sync + 'static {
-    /// A node has announced something.
+    /// A node has announced something. Announcements about keys of one bucket are handed on in the order
+    /// in which they were made.
     fn heard(&self, announcement: &[u8]);
 
     /// Announcements may have been missed from now on.

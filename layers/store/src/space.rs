@@ -8,13 +8,12 @@ use bytes::Bytes;
 use crate::backlog::{Debt, Target};
 use crate::codec::{Codec, Encoded};
 use crate::epoch::Moment;
-use crate::event::{Announcement, Event};
 use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::proof::Proof;
-use crate::remote::{Put, Remote, Stored};
+use crate::remote::{Put, Remote, Removal, Stored};
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
@@ -285,16 +284,14 @@ impl<V: Send + Sync + 'static> Space<V> {
         if inner.remote.is_none() {
             return Reach::Everywhere;
         }
-        let bytes = key.as_bytes().to_vec();
-        let event = Event::Key { key: bytes.clone(), strength: Strength::Hard };
-        let stored = self.put(key, entry, None, Some(event)).await;
+        let stored = self.put(key, entry, None, Some(Strength::Hard)).await;
         let reach = if stored == Some(Stored::Yes) {
             inner.recent.push(key.as_bytes(), Strength::Hard);
             Reach::Everywhere
         } else {
             // What lies in the second tier, and with the other nodes, is older than this value: at
             // least that must go.
-            let (target, strength) = (Target::Key(bytes), Strength::Hard);
+            let (target, strength) = (Target::Key(key.as_bytes().to_vec()), Strength::Hard);
             inner.pay_or_owe(Debt { target, strength }).await
         };
         // Once more: until the second tier had it, a read could fetch what lay there before. If
@@ -369,7 +366,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         key: KeyRef<'_>,
         entry: Entry,
         only_if: Option<Bytes>,
-        event: Option<Event>,
+        announce: Option<Strength>,
     ) -> Option<Stored> {
         let inner = self.inner();
         let (Some(remote), Some(frame), true) = (inner.available(), entry.frame, key.fits()) else {
@@ -380,7 +377,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             frame,
             keep: entry.lifetime.kept_for(inner.clock.now()),
             only_if,
-            announce: event.map(|event| Announcement { sender: inner.id, event }),
+            announce: announce.map(|strength| Removal { sender: inner.id, strength }),
         };
         let stored = remote.put(put).await.inspect_err(|error| inner.trouble("put", error)).ok()?;
         if stored == Stored::TooLarge {

@@ -63,6 +63,9 @@ counters! {
     deferred_invalidations,
     /// Times that this node fell out of step: announcements may have been missed.
     losses,
+    /// Buckets of keys, such as 1 in 1,024 of all, that were dropped from the first tier because
+    /// this node had missed a removal in them.
+    missed_buckets,
     /// Values in the first tier that were not served, because this node had been out of step for too
     /// long to vouch for them.
     unvouched,
@@ -113,10 +116,15 @@ struct Stripe(AtomicU64);
 impl Counter {
     #[inline]
     pub(crate) fn add(&self) {
+        self.add_many(1);
+    }
+
+    #[inline]
+    pub(crate) fn add_many(&self, many: u64) {
         thread_local! {
             static STRIPE: usize = fastrand::usize(..STRIPES);
         }
-        self.0[STRIPE.with(|stripe| *stripe)].0.fetch_add(1, Relaxed);
+        self.0[STRIPE.with(|stripe| *stripe)].0.fetch_add(many, Relaxed);
     }
 
     fn sum(&self) -> u64 {

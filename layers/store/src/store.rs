@@ -5,6 +5,7 @@ mod coherence;
 mod inner;
 mod invalidation;
 mod step;
+mod sweep;
 
 use std::fmt;
 use std::sync::Arc;

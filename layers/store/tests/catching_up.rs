@@ -34,12 +34,48 @@ async fn an_attempt_that_fails_is_gone_on_with() {
     listener.regained().await.unwrap();
     // 1,000 tags, that of the space, and two times that of everything.
     assert_eq!(remote.batches().iter().sum::<usize>(), 1003 - 3 * 256);
-    assert_eq!(store.l1_size().0, 0, "single keys may have been removed");
+    assert_eq!(store.l1_size().0, 0, "it wasn't in step when that was filled");
 
     remote.answers(1);
     assert!(listener.regained().await.is_ok(), "there is nothing left to ask for");
     listener.lost();
     assert!(listener.regained().await.is_err(), "now there is");
+}
+
+#[tokio::test]
+async fn only_the_buckets_that_have_changed_are_dropped() {
+    let remote = Counting::default();
+    let store = store_with_tags(&remote, 0).await;
+    let listener = remote.listener();
+    listener.regained().await.unwrap();
+    let store_again = || async {
+        for n in 0..100u32 {
+            let fill = move || async move { Ok::<_, io::Error>(n) };
+            let numbers = store.typed::<u32, u32>("number");
+            numbers.get_or_try_set(&n, Ttl::secs(600), fill).await.unwrap();
+        }
+    };
+    store_again().await;
+    listener.lost();
+    listener.regained().await.unwrap();
+    assert_eq!((store.l1_size().0, store.stats().missed_buckets), (100, 0));
+
+    listener.lost();
+    remote.has_epoch(b'3', 2);
+    remote.has_epoch(b'7', 2);
+    listener.regained().await.unwrap();
+    assert_eq!((store.l1_size().0, store.stats().missed_buckets), (80, 2));
+    store_again().await;
+
+    remote.has_epoch(b'5', 9);
+    listener.check().await.unwrap();
+    assert_eq!(store.l1_size().0, 100, "the announcement may be on its way");
+    listener.check().await.unwrap();
+    while store.l1_size().0 > 90 {
+        tokio::task::yield_now().await;
+    }
+    listener.check().await.unwrap();
+    assert_eq!((store.l1_size().0, store.stats().missed_buckets), (90, 3));
 }
 
 #[tokio::test]

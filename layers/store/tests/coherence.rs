@@ -279,7 +279,7 @@ async fn a_failover_that_loses_an_invalidation_is_made_up_for() {
 async fn an_announced_epoch_from_the_end_of_time_is_not_believed() {
     let server = RedisServer::start().await;
     let a = node(&server).await;
-    let mut announcement = vec![1u8, 1];
+    let mut announcement = vec![2u8, 1];
     announcement.extend(7u64.to_le_bytes());
     announcement.extend(u64::MAX.to_le_bytes());
     announcement.extend(b"t");

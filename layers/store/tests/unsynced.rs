@@ -63,7 +63,14 @@ async fn out_of_step_it_serves_for_so_long_after_the_loss_or_the_fill() {
     assert_eq!(fill(&numbers, 3).await, 3);
 
     listener.regained().await.unwrap();
-    assert_eq!(fill(&numbers, 4).await, 4, "what was held is forgotten");
+    assert_eq!(fill(&numbers, 4).await, 3, "nothing was missed");
+    advance(LONGEST * 10).await;
+    assert_eq!(fill(&numbers, 4).await, 3);
+
+    listener.lost();
+    remote.has_epoch(b'1', 2);
+    listener.regained().await.unwrap();
+    assert_eq!(fill(&numbers, 4).await, 4, "it may have been removed meanwhile");
     advance(LONGEST * 10).await;
     assert_eq!(fill(&numbers, 5).await, 4);
 }

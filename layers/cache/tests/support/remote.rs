@@ -59,6 +59,18 @@ impl Remote for SilentRemote {
         })
     }
 
+    fn buckets(&self) -> u16 {
+        1
+    }
+
+    fn bucket(&self, _: &[u8]) -> u16 {
+        0
+    }
+
+    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
+        Box::pin(async move { Ok(vec![1; buckets.len()]) })
+    }
+
     fn listen(&self, _: Arc<dyn Listener>) -> Result<(), Error> {
         Ok(())
     }

@@ -9,6 +9,7 @@ use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
 
 use super::Redis;
 use super::breaker::Breaker;
+use super::buckets::Buckets;
 use super::clocks::Clocks;
 use super::connection::Connection;
 use super::link::{Current, Link};
@@ -161,9 +162,11 @@ impl RedisBuilder {
             Error::Config(format!("the Redis address cannot be used: {error}"))
         };
         let mut config = Config::from_url(&self.url).map_err(unusable)?;
+        let mut buckets = Buckets::Hashed;
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             // Not only by the servers in the address, which may be the very ones that died.
             *policy = ClusterDiscoveryPolicy::UseCache;
+            buckets = Buckets::Slots;
         }
         let database = config.database.unwrap_or_default();
         let patience = self.heartbeat.saturating_mul(3);
@@ -196,6 +199,7 @@ impl RedisBuilder {
             is_followed: false.into(),
             demoted: Arc::default(),
             prefix: self.prefix,
+            buckets,
             database,
             deadline: self.deadline,
             heartbeat: self.heartbeat,

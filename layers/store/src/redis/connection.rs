@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::LAYOUT;
 use super::breaker::Breaker;
+use super::buckets::Buckets;
 use super::clocks::Clocks;
 use super::link::Current;
 use super::operation::Operation;
@@ -35,6 +36,7 @@ pub(super) struct Connection {
     /// Told when the server turns out to be none that can be written to.
     pub(super) demoted: Arc<Notify>,
     pub(super) prefix: String,
+    pub(super) buckets: Buckets,
     pub(super) database: u8,
     pub(super) deadline: Duration,
     pub(super) heartbeat: Duration,
@@ -50,8 +52,12 @@ impl Connection {
     }
 
     pub(super) fn entry_key(&self, key: &[u8]) -> Key {
-        let prefix = format!("{}:{LAYOUT}:", self.prefix);
+        let prefix = self.entry_prefix();
         Key::from(Bytes::from([prefix.as_bytes(), key].concat()))
+    }
+
+    pub(super) fn entry_prefix(&self) -> String {
+        format!("{}:{LAYOUT}:", self.prefix)
     }
 
     pub(super) fn tag_key(&self, tag: &Tag) -> Key {

@@ -48,7 +48,7 @@ impl Operation<'_> {
             };
             match answer {
                 Err(error) if is_sent_on(&error) && !sent_on => sent_on = true,
-                Err(error) if is_sent_on(&error) || is_on_its_way(&error) => {
+                Err(error) if is_elsewhere(&error) => {
                     if began.elapsed() >= patience {
                         return Err(error);
                     }
@@ -155,9 +155,9 @@ fn is_sent_on(error: &Error) -> bool {
     *error.kind() == ErrorKind::Routing
 }
 
-/// Some of the keys are here and some there.
-fn is_on_its_way(error: &Error) -> bool {
-    error.details().starts_with("TRYAGAIN")
+/// Where the keys are is not known; or some of them are here and some there.
+pub(super) fn is_elsewhere(error: &Error) -> bool {
+    is_sent_on(error) || error.details().starts_with("TRYAGAIN")
 }
 
 fn is_unknown_script(error: &Error) -> bool {

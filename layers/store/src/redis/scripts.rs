@@ -19,7 +19,12 @@
 
 use fred::types::scripts::Script;
 
-const DRAW: &str = r"
+/// A script may look at keys of all slots that its server has, also when memory is short: what it writes
+/// is next to nothing.
+const ANYWHERE: &str = "#!lua flags=allow-cross-slot-keys,allow-oom";
+
+/// Reading and writing epochs.
+const EPOCHS: &str = r"
 local now = redis.call('TIME')
 now = tonumber(now[1]) * 1000000 + tonumber(now[2])
 local horizon = now + 366 * 24 * 3600 * 1000000
@@ -33,6 +38,13 @@ local function read(key, pattern)
   return found
 end
 local function text(n) return string.format('%.0f', n) end
+local function packed(n)
+  return struct.pack('<I4I4', n % 4294967296, math.floor(n / 4294967296))
+end
+";
+
+/// The epochs of tags.
+const DRAW: &str = r"
 local function tag(key)
   local found = read(key, '^(%d+) (%d+) (%d+)$')
   return found[1] or 0, found[2] or 0, found[3] or 0
@@ -101,18 +113,16 @@ if ARGV[3] == 'hard' or hard == 0 then hard = epoch end
 redis.call('PERSIST', KEYS[2])
 wind(KEYS[1], epoch, since, evicted)
 set(KEYS[2], hard, epoch, epoch, ARGV[2])
-local low, high = epoch % 4294967296, math.floor(epoch / 4294967296)
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. struct.pack('<I4I4', low, high) .. ARGV[6])
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. packed(epoch) .. ARGV[6])
 return text(epoch)
 ";
 
-/// KEYS: entry. ARGV: frame, lifetime (ms), 'always' or 'if', expected beginning, channel,
-/// announcement (empty: none), the time by which it must arrive (empty: any). Returns 1 if it was
-/// stored, 2 if it was late.
-const PUT: &str = r"
-if #ARGV[7] > 0 then
+/// KEYS: entry. ARGV: frame, lifetime (ms), 'always' or 'if', expected beginning, the time by which it
+/// must arrive (empty: any). Goes on if it was stored; else returns 0, or 2 if it was late.
+const STORE: &str = r"
+if #ARGV[5] > 0 then
   local now = redis.call('TIME')
-  if tonumber(now[1]) * 1000000 + tonumber(now[2]) > tonumber(ARGV[7]) then return 2 end
+  if tonumber(now[1]) * 1000000 + tonumber(now[2]) > tonumber(ARGV[5]) then return 2 end
 end
 if ARGV[3] == 'if' then
   local expected = ARGV[4]
@@ -128,8 +138,45 @@ end
 -- As short as a tombstone is no value.
 if #ARGV[1] < 36 then redis.call('PERSIST', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if #ARGV[6] > 0 then redis.call('PUBLISH', ARGV[5], ARGV[6]) end
+";
+
+/// Gives the bucket at `bucket` a new epoch, and announces it.
+const ANNOUNCE: &str = r"
+local function announce(bucket, channel, prefix, key)
+  local before = read(bucket, '^(%d+)$')[1] or 0
+  local epoch = math.max(now, before + 1)
+  redis.call('PERSIST', bucket)
+  redis.call('SET', bucket, text(epoch))
+  redis.call('PUBLISH', channel, prefix .. packed(epoch) .. packed(before) .. key)
+end
+";
+
+/// KEYS: entry, its bucket. ARGV: as [`STORE`], channel, what the announcement begins with, where in
+/// the entry's key the store's own begins.
+const REPLACE: &str = r"
+announce(KEYS[2], ARGV[6], ARGV[7], string.sub(KEYS[1], tonumber(ARGV[8])))
 return 1
+";
+
+/// KEYS: bucket. ARGV: channel, what the announcement begins with, key.
+const TOUCH: &str = r"
+announce(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+return 1
+";
+
+/// ARGV: keys of buckets, also of several slots. Returns their epochs, 8 bytes each; 0 for one that
+/// isn't in this server's charge.
+const READ: &str = r"
+local out = {}
+for i, key in ipairs(ARGV) do
+  local epoch = read(key, '^(%d+)$')[1]
+  if not epoch then
+    local done = redis.pcall('SET', key, text(now))
+    epoch = done.ok and now or 0
+  end
+  out[i] = packed(epoch)
+end
+return table.concat(out)
 ";
 
 /// ARGV: channel, message. Returns the time, and what names the history of the data: a replica that
@@ -148,15 +195,21 @@ pub(super) struct Scripts {
     pub(super) resolve: Script,
     pub(super) invalidate: Script,
     pub(super) put: Script,
+    pub(super) replace: Script,
+    pub(super) touch: Script,
+    pub(super) epochs: Script,
     pub(super) beat: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            resolve: Script::from_lua(format!("{DRAW}{RESOLVE}")),
-            invalidate: Script::from_lua(format!("{DRAW}{INVALIDATE}")),
-            put: Script::from_lua(PUT),
+            resolve: Script::from_lua(format!("{EPOCHS}{DRAW}{RESOLVE}")),
+            invalidate: Script::from_lua(format!("{EPOCHS}{DRAW}{INVALIDATE}")),
+            put: Script::from_lua(format!("{STORE}return 1")),
+            replace: Script::from_lua(format!("{EPOCHS}{ANNOUNCE}{STORE}{REPLACE}")),
+            touch: Script::from_lua(format!("{EPOCHS}{ANNOUNCE}{TOUCH}")),
+            epochs: Script::from_lua(format!("{ANYWHERE}{EPOCHS}{READ}")),
             beat: Script::from_lua(BEAT),
         }
     }

@@ -16,6 +16,7 @@ use crate::fence::Fences;
 use crate::l1::{L1, Memory};
 use crate::recent::Recent;
 use crate::remote::Remote;
+use crate::removals::Removals;
 use crate::stats::Counters;
 use crate::tag_table::TagTable;
 use crate::time::Clock;
@@ -138,6 +139,7 @@ impl StoreBuilder {
             fences: Arc::new(Fences::default()),
             backlog: Backlog::new(self.max_backlog),
             recent: Recent::default(),
+            removals: Removals::new(self.l2.as_ref().map_or(0, |remote| remote.buckets())),
             draining: AtomicBool::new(false),
             step: Step::new(clock.now(), self.l2.is_some(), self.max_unsynced),
             counters: Counters::default(),

@@ -1,5 +1,6 @@
 //! Keeping in step with the other nodes: what they announce, and what to do after a silence.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,10 +10,18 @@ use crate::error::RemoteError;
 use crate::event::{Announcement, Event};
 use crate::key::KeyRef;
 use crate::remote::{Listener, Remote, RemoteFuture};
+use crate::removals::Reading;
 use crate::tag::Tag;
 
 /// How many tags to ask for at once.
 const BATCH: usize = 256;
+
+/// How many buckets to check at once.
+const CHECKED: u16 = 256;
+
+/// How many buckets to ask for at once after a loss: the server is busy with it for about a
+/// millisecond.
+const BUCKETS: u16 = 1024;
 
 /// Over how long nodes with many tags spread their first questions after a loss.
 const SPREAD: Duration = Duration::from_millis(200);
@@ -25,6 +34,18 @@ pub(super) struct Coherence {
     unchecked: Mutex<Vec<Tag>>,
     /// Those that are yet to be asked for, since announcements were lost.
     unheard: Mutex<Option<Vec<Tag>>>,
+    /// The first bucket that is yet to be asked for, since announcements were lost.
+    unread: Mutex<u16>,
+    buckets: Mutex<Buckets>,
+}
+
+/// The buckets that are checked in turn.
+#[derive(Debug, Default)]
+struct Buckets {
+    next: u16,
+    /// What differed when it was asked for last. That may be news of which the announcement was
+    /// on its way; if it still differs after a heartbeat, it was lost.
+    suspect: Vec<Reading>,
 }
 
 impl Coherence {
@@ -33,6 +54,8 @@ impl Coherence {
             inner: Arc::downgrade(inner),
             unchecked: Mutex::default(),
             unheard: Mutex::default(),
+            unread: Mutex::default(),
+            buckets: Mutex::default(),
         }
     }
 
@@ -44,6 +67,44 @@ impl Coherence {
         }
         let rest = unchecked.len().saturating_sub(BATCH);
         unchecked.split_off(rest)
+    }
+
+    /// Asks for all buckets, and takes out of the first tier what is in those that have changed. Where
+    /// it failed before, it goes on: what was announced since has been heard.
+    async fn read_all_buckets(
+        &self,
+        inner: &Arc<Inner>,
+        remote: &dyn Remote,
+    ) -> Result<(), RemoteError> {
+        loop {
+            let begin = *lock(&self.unread);
+            let end = begin.saturating_add(BUCKETS).min(inner.removals.buckets());
+            if begin == end {
+                break;
+            }
+            let readings = inner.read_buckets(remote, (begin..end).collect()).await?;
+            inner.overtake(inner.removals.learn(&readings));
+            *lock(&self.unread) = end;
+        }
+        let swept = inner.sweep().ok_or(RemoteError::Unavailable)?;
+        swept.await.map_err(|_| RemoteError::Unavailable)
+    }
+
+    /// Asks for some buckets again.
+    async fn check_buckets(
+        &self,
+        inner: &Arc<Inner>,
+        remote: &dyn Remote,
+    ) -> Result<(), RemoteError> {
+        let suspect = mem::take(&mut lock(&self.buckets).suspect);
+        inner.overtake(inner.removals.learn(&suspect));
+        inner.sweep_soon();
+        let (begin, all) = (lock(&self.buckets).next, inner.removals.buckets());
+        let end = begin.saturating_add(CHECKED).min(all);
+        let readings = inner.read_buckets(remote, (begin..end).collect()).await?;
+        let suspect = inner.removals.differing(&readings);
+        *lock(&self.buckets) = Buckets { next: if end < all { end } else { 0 }, suspect };
+        Ok(())
     }
 
     /// Asks for all tags that are known, in batches. Where it failed before, it goes on.
@@ -85,7 +146,14 @@ impl Listener for Coherence {
             inner.counters.bad_frames.add();
             return;
         };
-        if sender == inner.id {
+        let is_own = sender == inner.id;
+        if let (Event::Key { key, epoch, before, .. }, Some(remote)) = (&event, &inner.remote) {
+            // Of its own as well: they are a part of what the next one follows.
+            let bucket = remote.bucket(key);
+            inner.overtake(inner.removals.heard(bucket, *before, *epoch));
+            inner.sweep_soon();
+        }
+        if is_own {
             // Applied when it was made; since then the key may have been filled anew.
             return;
         }
@@ -95,13 +163,14 @@ impl Listener for Coherence {
                 return;
             }
             Event::Tag { tag, epoch, strength } => inner.tags.invalidated(&tag, epoch, strength),
-            Event::Key { key, strength } => inner.drop_local(KeyRef::new(&key), strength),
+            Event::Key { key, strength, .. } => inner.drop_local(KeyRef::new(&key), strength),
         }
         inner.counters.invalidations.add();
     }
 
     fn lost(&self) {
         *lock(&self.unheard) = None;
+        *lock(&self.unread) = 0;
         if let Some(inner) = self.inner.upgrade()
             && inner.step.lose(inner.clock.now())
         {
@@ -119,13 +188,13 @@ impl Listener for Coherence {
         Box::pin(async move {
             let Some(inner) = self.inner.upgrade() else { return Ok(()) };
             let Some(remote) = inner.remote.as_deref() else { return Ok(()) };
-            // First what the others haven't heard, then what this node may have missed.
+            // First, since what this node does now to keys changes the buckets, too. What others do
+            // is heard: they only have to be asked for what was missed before.
+            self.read_all_buckets(&inner, remote).await?;
+            // Then what the others haven't heard, and after that the tags it changed.
             inner.pay_all(remote).await?;
             inner.do_again(remote).await?;
             self.ask_for_all(&inner, remote).await?;
-            // Removals of single keys leave no epoch behind. What was one of them is not known, so
-            // every entry is asked of the second tier again.
-            inner.forget_entries();
             inner.step.regain(inner.clock.now());
             Ok(())
         })
@@ -136,11 +205,12 @@ impl Listener for Coherence {
     fn check(&self) -> RemoteFuture<'_, ()> {
         Box::pin(async move {
             let Some(inner) = self.inner.upgrade() else { return Ok(()) };
+            let Some(remote) = inner.remote.as_deref() else { return Ok(()) };
             let batch = self.next_batch(&inner);
-            if let (Some(remote), false) = (inner.remote.as_deref(), batch.is_empty()) {
+            if !batch.is_empty() {
                 inner.ask(remote, &batch).await?;
             }
-            Ok(())
+            self.check_buckets(&inner, remote).await
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::key::KeyRef;
 use crate::l1::Memory;
 use crate::recent::Recent;
 use crate::remote::Remote;
+use crate::removals::Removals;
 use crate::slot::Slot;
 use crate::stats::Counters;
 use crate::tag::{Strength, Tag};
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) fences: Arc<Fences>,
     pub(super) backlog: Backlog,
     pub(crate) recent: Recent,
+    pub(super) removals: Removals,
     /// Whether a task is at work on the backlog.
     pub(super) draining: AtomicBool,
     pub(crate) step: Step,
@@ -139,16 +141,6 @@ impl Inner {
         if let Some(l1) = &self.l1 {
             l1.remove_slot(key, slot);
         }
-    }
-
-    /// Empties the first tier, and overtakes all fills: what was removed elsewhere meanwhile is not
-    /// known.
-    pub(super) fn forget_entries(&self) {
-        self.fences.overtake_all(|| {
-            if let Some(l1) = &self.l1 {
-                l1.clear();
-            }
-        });
     }
 
     /// The stamps of `tags` as the second tier has them now; nothing if it can't say.

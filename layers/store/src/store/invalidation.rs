@@ -16,10 +16,9 @@ use super::inner::Inner;
 use crate::backlog::{Debt, Target};
 use crate::epoch::Epochs;
 use crate::error::RemoteError;
-use crate::event::{Announcement, Event};
 use crate::frame;
 use crate::key::{KeyRef, MAX_KEY_LEN};
-use crate::remote::{Put, Remote, Stored};
+use crate::remote::{Put, Remote, Removal, Stored};
 use crate::tag::{Reach, Strength, Tag};
 
 /// How long to wait before another attempt to pay what is owed.
@@ -133,15 +132,13 @@ impl Inner {
         key: &[u8],
         strength: Strength,
     ) -> Result<(), RemoteError> {
-        let event = Event::Key { key: key.to_vec(), strength };
-        let announce = Some(Announcement { sender: self.id, event });
         let key = Bytes::copy_from_slice(key);
         let tombstone = || Put {
             key: key.clone(),
             frame: frame::tombstone(fastrand::u64(..)),
             keep: self.max_fill.saturating_mul(2),
             only_if: None,
-            announce: announce.clone(),
+            announce: Some(Removal { sender: self.id, strength }),
         };
         if strength == Strength::Soft {
             for _ in 0..SOFTENINGS {

@@ -2,12 +2,16 @@
 #![allow(unreachable_pub, dead_code, reason = "not every test needs all of it")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stored};
 use tower_keep_store::{Error, RemoteError, Strength, Tag};
+
+/// Keys that end alike share a bucket.
+const BUCKETS: u16 = 16;
 
 /// A second tier that holds nothing, and counts what it is asked.
 #[derive(Clone, Default)]
@@ -18,6 +22,7 @@ struct Counted {
     listener: Option<Arc<dyn Listener>>,
     batches: Vec<usize>,
     answers: Option<usize>,
+    epochs: HashMap<u16, u64>,
 }
 
 impl fmt::Debug for Counting {
@@ -37,6 +42,11 @@ impl Counting {
         let mut counted = self.0.lock().unwrap();
         counted.answers = Some(many);
         counted.batches.clear();
+    }
+
+    /// The bucket of keys that end with `byte` has the removal epoch `epoch` from now on.
+    pub fn has_epoch(&self, byte: u8, epoch: u64) {
+        self.0.lock().unwrap().epochs.insert(u16::from(byte) % BUCKETS, epoch);
     }
 
     /// How many tags were asked for at once, each time.
@@ -73,6 +83,21 @@ impl Remote for Counting {
 
     fn invalidate(&self, _: Tag, _: Strength, known: u64, _: u64) -> RemoteFuture<'_, u64> {
         Box::pin(async move { Ok(known + 1) })
+    }
+
+    fn buckets(&self) -> u16 {
+        BUCKETS
+    }
+
+    fn bucket(&self, key: &[u8]) -> u16 {
+        u16::from(*key.last().unwrap()) % BUCKETS
+    }
+
+    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
+        Box::pin(async move {
+            let epochs = &self.0.lock().unwrap().epochs;
+            Ok(buckets.iter().map(|bucket| epochs.get(bucket).copied().unwrap_or(1)).collect())
+        })
     }
 
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {

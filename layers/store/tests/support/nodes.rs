@@ -224,6 +224,18 @@ impl Remote for Gated {
         })
     }
 
+    fn buckets(&self) -> u16 {
+        self.redis.buckets()
+    }
+
+    fn bucket(&self, key: &[u8]) -> u16 {
+        self.redis.bucket(key)
+    }
+
+    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
+        self.redis.removals(buckets)
+    }
+
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {
         self.redis.listen(listener)
     }
