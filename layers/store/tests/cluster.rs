@@ -2,16 +2,20 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/deaf.rs"]
+mod deaf;
 #[path = "support/nodes.rs"]
 mod nodes;
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tower_keep_store::{Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisCluster, Reply};
 
-use nodes::{A_WHILE, fill, followers, node_on, numbers, until};
+use deaf::Deaf;
+use nodes::{A_WHILE, caught_up, disconnect, fill, followers, l2_reads, node_on, numbers, until};
 
 /// Enough keys for every primary to have some.
 const KEYS: std::ops::Range<u64> = 0..30;
@@ -21,11 +25,15 @@ const KEYS: std::ops::Range<u64> = 0..30;
 const BOUND: Duration = Duration::from_secs(10);
 
 async fn node(cluster: &RedisCluster) -> Store {
+    node_on(connect(cluster).await).await
+}
+
+async fn connect(cluster: &RedisCluster) -> Redis {
     // One server is enough to find the others by, also when it is that which dies.
     let redis = Redis::builder(&cluster.url_of(0)).heartbeat(Duration::from_millis(250));
     // A machine that runs several Clusters at once is slow at times.
     let redis = redis.deadline(Duration::from_millis(400));
-    node_on(redis.connect().await.unwrap()).await
+    redis.connect().await.unwrap()
 }
 
 async fn nodes(cluster: &RedisCluster) -> [Store; 2] {
@@ -44,6 +52,18 @@ async fn both_hold([a, b]: &[Store; 2], value: u32) {
         })
         .await;
         until("b has it", async || numbers(b).get(&key).await.as_deref() == Some(&value)).await;
+    }
+}
+
+/// Lets both hold 1 at all keys, as the one filled it in and the other found it. What is set is done
+/// again where a failover may have lost it.
+async fn both_find([a, b]: &[Store; 2]) {
+    for key in KEYS {
+        until("b has it", async || {
+            fill(&numbers(a), key, 1).await;
+            numbers(b).get(&key).await.is_some()
+        })
+        .await;
     }
 }
 
@@ -279,4 +299,93 @@ async fn a_tag_whose_invalidation_was_lost_on_the_way_is_asked_for_again() {
     until("b asks", async || known(b).await.is_empty()).await;
     sleep(A_WHILE).await;
     assert!(b.is_synced(), "no reason to connect anew");
+}
+
+#[tokio::test]
+async fn what_nodes_hold_survives_a_failover_but_for_what_is_removed_meanwhile() {
+    let mut cluster = RedisCluster::start().await;
+    let both = nodes(&cluster).await;
+    let [a, b] = &both;
+    both_find(&both).await;
+    let primary = cluster.primary_of("tk:1:number:1").await;
+    caught_up(cluster.node(primary)).await;
+    cluster.node_mut(primary).kill();
+    until("a has noticed", async || !a.is_synced()).await;
+    assert_eq!(numbers(a).remove(&1).await, Reach::ThisNode);
+    cluster.failed_over("tk:1:number:1", primary).await;
+    in_step(&both).await;
+    until("it is removed", async || numbers(b).get(&1).await.is_none()).await;
+    let before = l2_reads(b);
+    assert_eq!(known(b).await.len(), KEYS.count() - 1);
+    assert_eq!(l2_reads(b), before + 1, "all but one are still held");
+}
+
+#[tokio::test]
+async fn a_removal_that_is_missed_while_its_slot_moves_shows() {
+    let cluster = RedisCluster::start().await;
+    let deaf = Deaf::new(connect(&cluster).await);
+    let both = [node(&cluster).await, node_on(deaf.clone()).await];
+    let [a, b] = &both;
+    both_find(&both).await;
+    // Of the entry and the epoch of its bucket, one has moved; and both.
+    for (key, moved) in [(1, 1), (2, 2)] {
+        let name = format!("tk:1:number:{key}");
+        let (slot, from) = (cluster.slot(&name).await, cluster.primary_of(&name).await);
+        let to = (from + 1) % 3;
+        cluster.begin_migration(slot, from, to).await;
+        assert_eq!(cluster.migrate_keys(slot, from, to, moved).await, moved);
+        let missed = deaf.missed();
+        deaf.set(true);
+        assert_eq!(numbers(a).remove(&key).await, Reach::Everywhere);
+        until("it is announced", async || deaf.missed() > missed).await;
+        deaf.set(false);
+        assert_eq!(numbers(b).get(&key).await.as_deref(), Some(&1), "b knows nothing of it");
+        let losses = b.stats().losses;
+        for server in (0..3).map(|server| cluster.node(server)) {
+            disconnect(server, &followers(server).await).await;
+        }
+        until("b has noticed", async || b.stats().losses > losses).await;
+        in_step(&both).await;
+        assert_eq!(numbers(b).get(&key).await, None);
+        let before = l2_reads(b);
+        assert_eq!(known(b).await.len(), KEYS.count() - moved);
+        assert_eq!(l2_reads(b), before + moved as u64, "the others are still held");
+        while cluster.migrate_keys(slot, from, to, 10).await > 0 {}
+        cluster.end_migration(slot, from, to).await;
+        in_step(&both).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_was_lost_on_the_way_shows_with_the_next_in_its_slot() {
+    let cluster = RedisCluster::start().await;
+    let a = node(&cluster).await;
+    let primary = cluster.node(cluster.primary_of("tk:1:word:{x}1").await);
+    // One that doesn't listen there.
+    let b = loop {
+        let before = followers(primary).await.len();
+        let b = node(&cluster).await;
+        if followers(primary).await.len() == before {
+            break b;
+        }
+    };
+    let (on_a, on_b) = (a.typed::<str, u32>("word"), b.typed::<str, u32>("word"));
+    for word in ["{x}1", "{x}2", "{y}1"] {
+        until("b has it", async || {
+            let fill = || async { Ok::<_, io::Error>(1) };
+            on_a.get_or_try_set(word, tagged(), fill).await.unwrap();
+            on_b.get(word).await.is_some()
+        })
+        .await;
+    }
+    cluster.drop_publications(true).await;
+    assert_eq!(on_a.remove("{x}1").await, Reach::Everywhere);
+    sleep(Duration::from_millis(50)).await;
+    cluster.drop_publications(false).await;
+    assert_eq!(on_a.remove("{x}3").await, Reach::Everywhere);
+    until("b notices", async || b.stats().missed_buckets == 1).await;
+    until("b has dropped it", async || on_b.get("{x}1").await.is_none()).await;
+    let before = l2_reads(&b);
+    assert_eq!(on_b.get("{y}1").await.as_deref(), Some(&1));
+    assert_eq!(l2_reads(&b), before, "another slot has nothing to do with it");
 }

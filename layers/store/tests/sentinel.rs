@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_keep_store::{Reach, Redis, Store, Ttl};
-use tower_keep_testing::RedisSentinel;
+use tower_keep_testing::{RedisSentinel, Reply};
 
-use nodes::{fill, node_on, numbers, until};
+use nodes::{caught_up, fill, l2_reads, node_on, numbers, until};
 
 const KEYS: std::ops::Range<u64> = 0..10;
 
@@ -112,4 +112,37 @@ async fn a_primary_that_is_demoted_is_left_for_the_next() {
     until("both are told", async || !knows(&both[0], 1).await && !knows(&both[1], 1).await).await;
     in_step(&both).await;
     both_hold(&both, 2).await;
+}
+
+#[tokio::test]
+async fn what_nodes_hold_survives_a_change_of_primary_but_for_what_is_removed_meanwhile() {
+    let servers = RedisSentinel::start().await;
+    let both = nodes(&servers, Duration::from_millis(200)).await;
+    let [a, b] = &both;
+    for key in KEYS {
+        // Not set: that is done again where a failover may have lost it.
+        fill(&numbers(a), key, 1).await;
+        until("b has it", async || numbers(b).get(&key).await.as_deref() == Some(&1)).await;
+    }
+    let old = servers.primary().await.unwrap();
+    caught_up(servers.server(old)).await;
+    servers.fail_over().await;
+    servers.failed_over(old).await;
+    until("the old one is none any more", async || {
+        let role = servers.server(old).command(&[b"INFO", b"replication"]).await;
+        matches!(role, Reply::Bytes(text) if text.windows(10).any(|word| word == b"role:slave"))
+    })
+    .await;
+    for (key, node) in [(0, a), (1, b)] {
+        until("it is removed", async || numbers(node).remove(&key).await == Reach::Everywhere)
+            .await;
+    }
+    in_step(&both).await;
+    until("b is told", async || numbers(b).get(&0).await.is_none()).await;
+    assert!(b.stats().losses > 0, "it had to write to another server");
+    let before = l2_reads(b);
+    for key in KEYS.skip(2) {
+        assert_eq!(numbers(b).get(&key).await.as_deref(), Some(&1));
+    }
+    assert_eq!(l2_reads(b), before, "all others are still held");
 }

@@ -119,6 +119,32 @@ pub async fn disconnect(server: &RedisServer, ids: &[String]) {
     }
 }
 
+/// How often `store` has asked the second tier for a value, or wanted to.
+pub fn l2_reads(store: &Store) -> u64 {
+    let stats = store.stats();
+    stats.l2_hits + stats.l2_misses + stats.l2_skipped
+}
+
+/// Waits until the replicas of `server` have all that it has now.
+pub async fn caught_up(server: &RedisServer) {
+    let offsets = async |before: &str| -> Vec<u64> {
+        match server.command(&[b"INFO", b"replication"]).await {
+            Reply::Bytes(info) => String::from_utf8(info)
+                .unwrap()
+                .lines()
+                .filter_map(|line| line.split_once(before)?.1.split(',').next()?.parse().ok())
+                .collect(),
+            reply => panic!("{reply:?}"),
+        }
+    };
+    let own = offsets("master_repl_offset:").await[0];
+    until("the replicas have caught up", async || {
+        let theirs = offsets(",offset=").await;
+        !theirs.is_empty() && theirs.iter().all(|offset| *offset >= own)
+    })
+    .await;
+}
+
 /// Where an operation can be held up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
