@@ -1,9 +1,9 @@
 //! The single keys that this node has removed or set lately.
 //!
 //! Redis replicates asynchronously, so a replica that takes over may not have got the last of what
-//! was acknowledged. A lost invalidation of a tag is noticed by its epoch. The removal of a key leaves
-//! nothing to notice it by: so once the server has been replaced, each node removes again what it
-//! removed lately.
+//! was acknowledged. A lost invalidation of a tag is noticed by its epoch. The removal of a key is lost
+//! together with the removal epoch that it drew: so once the server has been replaced, each node
+//! removes again what it removed lately.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

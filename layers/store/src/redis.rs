@@ -6,11 +6,14 @@
 //! | key | holds |
 //! | --- | --- |
 //! | `tk:1:{space}:{key}` | an entry's frame, or the tombstone of a removal |
-//! | `tk:r:1:{bucket}` | the removal epoch of a bucket of keys: 1,024 of these, or on a Cluster one for each slot |
+//! | `tk:r:1:{bucket}` | the removal epoch of a bucket of keys |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
 //! | `{tk}:epoch` | "last since evicted", the epoch clock |
 //! | channel `tk:events:{database}` | announcements |
 //! | channel `tk:events:{database}:{node}` | that node's beats |
+//!
+//! There are 1,024 buckets; on a Cluster, one for each of the 16,384 slots, whose key ends with a number
+//! in literal braces that leads to that slot.
 
 mod beats;
 mod breaker;
@@ -66,7 +69,8 @@ const LEAST_VALUE: usize = crate::frame::HEADER_LEN;
 ///   long as the Cluster takes, and up to about two seconds more. Slots may be moved under
 ///   load. While the tags' slot is on its way, invalidations and values with tags that are new may
 ///   have to wait until it has arrived: they return [`Reach::ThisNode`](crate::Reach::ThisNode)
-///   meanwhile, and the second tier is out of use.
+///   meanwhile, and the second tier is out of use. Removals in a slot that is on its way may take two
+///   round trips instead of one.
 ///
 /// Replicas are never read. What a failover can lose: see
 /// [`Reach::Everywhere`](crate::Reach::Everywhere). A primary that hangs is left after four

@@ -26,8 +26,9 @@ pub type RemoteFuture<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
 /// Each operation ends within a deadline of the implementation's own.
 ///
 /// A *bucket* is a part of all keys. Its removal epoch changes with every
-/// [announced](Put::announce) frame under one of them, and is lost no later than what it was about:
-/// by it a node that has missed an announcement finds out what to ask for again.
+/// [announced](Put::announce) frame under one of them, in one step with it, so that whatever loses or
+/// restores the one does the same to the other. By it, a node that has missed an announcement finds
+/// out what to ask for again.
 pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Whether operations have a chance now. While they don't, the store doesn't try any.
     fn is_available(&self) -> bool;
@@ -110,8 +111,8 @@ pub enum Stored {
 
 /// Who hears what happens at the second tier.
 pub trait Listener: Send + Sync + 'static {
-    /// A node has announced something. Announcements about keys of one bucket are handed on in the order
-    /// in which they were made.
+    /// A node has announced something. What is announced of one bucket arrives in its order, or else
+    /// looks as if something had been lost.
     fn heard(&self, announcement: &[u8]);
 
     /// Announcements may have been missed from now on.

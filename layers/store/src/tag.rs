@@ -136,7 +136,9 @@ pub enum Reach {
     /// knew of it make up for it as soon as they are with the new primary; until then, which is
     /// seconds, other nodes may find there what was invalidated. Of tags, spaces and everything, any
     /// node that knew will do. Removals of single keys are done again by the node that made them: the
-    /// last 4,096 of the last minute. What only a node knew that ended with the primary is lost.
+    /// last 4,096 of the last minute. What only a node knew that ended with the primary is lost: by
+    /// what the new primary has, nothing was removed, and nodes that hadn't heard of it yet keep what
+    /// they hold.
     Everywhere,
     /// The second tier is out of reach. It is in force on this node, and is kept and replayed as
     /// soon as the second tier is back.

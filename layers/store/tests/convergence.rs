@@ -97,7 +97,12 @@ async fn damage(server: &mut RedisServer) {
             server.resume();
         }
         4 => drop(server.command(&[b"FLUSHALL"]).await),
-        5 => drop(server.command(&[b"DEL", b"{tk}:epoch", b"{tk}:t:group-0"]).await),
+        5 => {
+            let buckets: Vec<String> = (0..1024).map(|n| format!("tk:r:1:{n}")).collect();
+            let mut gone = vec![&b"DEL"[..], b"{tk}:epoch", b"{tk}:t:group-0"];
+            gone.extend(buckets.iter().map(String::as_bytes));
+            drop(server.command(&gone).await);
+        }
         6 => drop(server.command(&[b"SCRIPT", b"FLUSH"]).await),
         _ => {
             server.kill();

@@ -11,6 +11,12 @@
 //! back. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
 //! What is more than a year ahead of the server is no epoch: it would be the last one ever.
 //!
+//! A removal, and whatever else is announced of a single key, gives the bucket of that key a new removal
+//! epoch: the server's time, or one more than the last. The bucket's key is in the same slot as the
+//! entry, and both are written by one script, which Redis replicates and persists as a whole: so a
+//! server that lacks the one lacks the other, too. These keys don't expire: a lost one costs each node
+//! what its first tier holds of the bucket.
+//!
 //! Whatever else lies at one of the keys counts as nothing, and is replaced.
 //!
 //! A server that is out of memory refuses SET, but no script that has begun to write. So what removes

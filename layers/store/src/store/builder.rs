@@ -102,6 +102,8 @@ impl StoreBuilder {
     /// (`RedisBuilder::heartbeat`). Past that, and until it has caught up, a value
     /// is served for so long after this node itself fetched it.
     ///
+    /// Once it has caught up, it serves all that it holds again, but for what was invalidated meanwhile.
+    ///
     /// So what another node invalidates meanwhile is served for a few seconds at most, and not for as
     /// long as an outage lasts; and during one, the origin is asked for each key by each node no more
     /// often than this. `Duration::ZERO` leaves the first tier out as soon as the loss is noticed;

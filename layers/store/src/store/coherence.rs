@@ -1,4 +1,10 @@
 //! Keeping in step with the other nodes: what they announce, and what to do after a silence.
+//!
+//! After a silence this node asks for the epochs of its tags and of all buckets of keys, and drops what
+//! they say has changed. That is as good as asking the second tier for each entry again, also where
+//! another server has taken over that lacks the last of what was acknowledged: an epoch and what it is
+//! about are lost together. What was removed and is lost there would be found there, too; those who
+//! removed it do so again, which changes the epoch.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -171,6 +177,8 @@ impl Listener for Coherence {
     fn lost(&self) {
         *lock(&self.unheard) = None;
         *lock(&self.unread) = 0;
+        // They were those of another server, perhaps.
+        lock(&self.buckets).suspect.clear();
         if let Some(inner) = self.inner.upgrade()
             && inner.step.lose(inner.clock.now())
         {
@@ -206,11 +214,12 @@ impl Listener for Coherence {
         Box::pin(async move {
             let Some(inner) = self.inner.upgrade() else { return Ok(()) };
             let Some(remote) = inner.remote.as_deref() else { return Ok(()) };
+            let buckets = self.check_buckets(&inner, remote).await;
             let batch = self.next_batch(&inner);
             if !batch.is_empty() {
                 inner.ask(remote, &batch).await?;
             }
-            self.check_buckets(&inner, remote).await
+            buckets
         })
     }
 }
