@@ -3,6 +3,8 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/deaf.rs"]
+mod deaf;
 #[path = "support/nodes.rs"]
 mod nodes;
 
@@ -16,11 +18,13 @@ use tokio::time::{sleep, timeout};
 use tower_keep_store::{Redis, Store, Ttl, Typed};
 use tower_keep_testing::RedisServer;
 
+use deaf::Deaf;
 use nodes::{A_WHILE, disconnect, followers, node_on, until};
 
 const NODES: usize = 3;
 const KEYS: usize = 6;
 const FAULTS: u32 = 12;
+const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// The version of each key at the origin.
 #[derive(Default)]
@@ -114,13 +118,24 @@ async fn damage(server: &mut RedisServer) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nodes_that_are_left_in_peace_know_the_truth() {
+    converge(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_do_nodes_that_have_lost_announcements_unawares() {
+    converge(true).await;
+}
+
+async fn converge(unawares: bool) {
     let mut server = RedisServer::start().await;
-    let mut nodes = Vec::new();
+    let (mut nodes, mut ears) = (Vec::new(), Vec::new());
     for _ in 0..NODES {
         let redis = Redis::builder(&server.url())
             .breaker_rest(Duration::from_millis(100))
-            .heartbeat(Duration::from_millis(100));
-        nodes.push(node_on(redis.connect().await.unwrap()).await);
+            .heartbeat(HEARTBEAT);
+        let deaf = Deaf::new(redis.connect().await.unwrap());
+        nodes.push(node_on(deaf.clone()).await);
+        ears.push(deaf);
     }
     let nodes: Arc<[Store]> = nodes.into();
     let origin = Arc::new(Origin::default());
@@ -135,14 +150,22 @@ async fn nodes_that_are_left_in_peace_know_the_truth() {
     }
     for _ in 0..FAULTS {
         sleep(Duration::from_millis(fastrand::u64(50..400))).await;
-        damage(&mut server).await;
+        if unawares && fastrand::bool() {
+            let deaf = &ears[fastrand::usize(..NODES)];
+            deaf.set(true);
+            sleep(Duration::from_millis(fastrand::u64(..50))).await;
+            deaf.set(false);
+        } else {
+            damage(&mut server).await;
+        }
     }
     origin.ended.store(true, SeqCst);
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
     until("all are in step", async || nodes.iter().all(Store::is_synced)).await;
-    sleep(A_WHILE).await;
+    // What nobody knows to be lost is noticed within six heartbeats.
+    sleep(if unawares { A_WHILE + 10 * HEARTBEAT } else { A_WHILE }).await;
     for key in 0..KEYS {
         let truth = origin.versions[key].load(SeqCst);
         for (name, node) in nodes.iter().enumerate() {
