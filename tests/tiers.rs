@@ -90,7 +90,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
 async fn entries(server: &RedisServer, count: usize) {
     let start = Instant::now();
     loop {
-        match server.command(&[b"KEYS", b"tk:1:http:*"]).await {
+        match server.command(&[b"KEYS", b"tk:2:http:*"]).await {
             Reply::Array(keys) if keys.len() == count => return,
             found => {
                 assert!(
@@ -231,7 +231,7 @@ async fn every_request_is_answered_while_redis_dies_and_it_is_used_again_after()
     traffic.abort();
     assert_eq!(a.get("/again", "en").await.0, "tower-keep; fwd=uri-miss; fwd-status=200; stored");
     until_async("it is in Redis", async || {
-        matches!(server.command(&[b"KEYS", b"tk:1:http:shop.test/again*"]).await, Reply::Array(keys) if keys.len() == 2)
+        matches!(server.command(&[b"KEYS", b"tk:2:http:shop.test/again*"]).await, Reply::Array(keys) if keys.len() == 2)
     })
     .await;
     assert!(b.get("/again", "en").await.0.contains("hit"), "b has it from the second tier");

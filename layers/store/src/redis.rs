@@ -5,8 +5,8 @@
 //!
 //! | key | holds |
 //! | --- | --- |
-//! | `tk:1:{space}:{key}` | an entry's frame, or the tombstone of a removal |
-//! | `tk:r:1:{bucket}` | the removal epoch of a bucket of keys |
+//! | `tk:2:{space}:{key}` | an entry's frame, or the tombstone of a removal |
+//! | `tk:r:2:{bucket}` | the removal epoch of a bucket of keys |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
 //! | `{tk}:epoch` | "last since evicted", the epoch clock |
 //! | channel `tk:events:{database}` | announcements |
@@ -45,7 +45,7 @@ use crate::remote::{Listener, Put, Remote, RemoteFuture, Stored};
 use crate::tag::{Strength, Tag};
 
 /// The layout of keys and frames. Another layout gets another number, and so never reads this one.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// What is shorter than the header of a frame is a tombstone.
 const LEAST_VALUE: usize = crate::frame::HEADER_LEN;

@@ -178,7 +178,7 @@ async fn the_primary_of_the_tags_hangs() {
 
 #[tokio::test]
 async fn the_primary_of_an_entry_dies() {
-    fails_over("tk:1:number:1", false).await;
+    fails_over("tk:2:number:1", false).await;
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn a_removal_that_a_failover_loses_is_done_again() {
     let both = nodes(&cluster).await;
     let [a, b] = &both;
     both_hold(&both, 1).await;
-    let primary = cluster.primary_of("tk:1:number:1").await;
+    let primary = cluster.primary_of("tk:2:number:1").await;
     assert_eq!(cluster.node(primary).command(&[b"WAIT", b"1", b"5000"]).await, Reply::Int(1));
     // From here on, the replica gets nothing any more.
     cluster.node(primary + 3).pause();
@@ -195,7 +195,7 @@ async fn a_removal_that_a_failover_loses_is_done_again() {
     assert_eq!(numbers(a).remove(&1).await, Reach::Everywhere);
     cluster.node_mut(primary).kill();
     cluster.node(primary + 3).resume();
-    cluster.failed_over("tk:1:number:1", primary).await;
+    cluster.failed_over("tk:2:number:1", primary).await;
     in_step(&both).await;
     until("it is removed again", async || numbers(b).get(&1).await.is_none()).await;
     assert_eq!(numbers(a).get(&1).await, None);
@@ -226,7 +226,7 @@ async fn slots_move_under_traffic() {
     let [a, b] = &both;
     both_hold(&both, 1).await;
     let (mut truth, tags) = (1, cluster.slot("{tk}").await);
-    for key in ["{tk}", "tk:1:number:1", "tk:1:number:2"] {
+    for key in ["{tk}", "tk:2:number:1", "tk:2:number:2"] {
         let (slot, from) = (cluster.slot(key).await, cluster.primary_of(key).await);
         let to = (from + 1) % 3;
         cluster.begin_migration(slot, from, to).await;
@@ -307,12 +307,12 @@ async fn what_nodes_hold_survives_a_failover_but_for_what_is_removed_meanwhile()
     let both = nodes(&cluster).await;
     let [a, b] = &both;
     both_find(&both).await;
-    let primary = cluster.primary_of("tk:1:number:1").await;
+    let primary = cluster.primary_of("tk:2:number:1").await;
     caught_up(cluster.node(primary)).await;
     cluster.node_mut(primary).kill();
     until("a has noticed", async || !a.is_synced()).await;
     assert_eq!(numbers(a).remove(&1).await, Reach::ThisNode);
-    cluster.failed_over("tk:1:number:1", primary).await;
+    cluster.failed_over("tk:2:number:1", primary).await;
     in_step(&both).await;
     until("it is removed", async || numbers(b).get(&1).await.is_none()).await;
     let before = l2_reads(b);
@@ -339,7 +339,7 @@ async fn a_removal_that_is_missed_while_its_slot_moves_shows() {
     both_find(&both).await;
     // Of the entry and the epoch of its bucket, one has moved; and both.
     for (key, moved) in [(1, 1), (2, 2)] {
-        let name = format!("tk:1:number:{key}");
+        let name = format!("tk:2:number:{key}");
         let (slot, from) = (cluster.slot(&name).await, cluster.primary_of(&name).await);
         let to = (from + 1) % 3;
         cluster.begin_migration(slot, from, to).await;
@@ -374,7 +374,7 @@ async fn a_removal_that_is_missed_while_its_slot_moves_shows() {
 async fn a_removal_that_was_lost_on_the_way_shows_with_the_next_in_its_slot() {
     let cluster = RedisCluster::start().await;
     let a = node(&cluster).await;
-    let primary = cluster.node(cluster.primary_of("tk:1:word:{x}1").await);
+    let primary = cluster.node(cluster.primary_of("tk:2:word:{x}1").await);
     // One that doesn't listen there.
     let b = loop {
         let before = followers(primary).await.len();

@@ -130,10 +130,10 @@ async fn expiring_reaches_entries_that_only_first_tiers_hold() {
     let (a, b) = (node(&server).await, node(&server).await);
     for (value, there) in [(1, None), (3, Some(&b"not a frame"[..]))] {
         fill(&numbers(&b), 1, value).await;
-        written(&server, "tk:1:number:1").await;
+        written(&server, "tk:2:number:1").await;
         match there {
-            None => server.command(&[b"DEL", b"tk:1:number:1"]).await,
-            Some(bytes) => server.command(&[b"SET", b"tk:1:number:1", bytes]).await,
+            None => server.command(&[b"DEL", b"tk:2:number:1"]).await,
+            Some(bytes) => server.command(&[b"SET", b"tk:2:number:1", bytes]).await,
         };
         assert_eq!(numbers(&a).expire(&1).await, Reach::Everywhere);
         until("b fills again", async || fill(&numbers(&b), 1, value + 1).await == value + 1).await;
@@ -255,7 +255,7 @@ async fn a_failover_that_loses_an_invalidation_is_made_up_for() {
         let server = RedisServer::start().await;
         let (a, b) = (node(&server).await, node(&server).await);
         fill(&numbers(&a), 1, 1).await;
-        written(&server, "tk:1:number:1").await;
+        written(&server, "tk:2:number:1").await;
         let Reply::Bytes(old) = server.command(&[b"GET", b"{tk}:t:t"]).await else { panic!() };
         let reach = if soft { a.expire_tag("t").await } else { a.invalidate_tag("t").await };
         assert_eq!(reach.unwrap(), Reach::Everywhere);
@@ -287,7 +287,7 @@ async fn an_announced_epoch_from_the_end_of_time_is_not_believed() {
     until("a has heard it", async || a.stats().bad_frames == 1).await;
     assert_eq!(a.invalidate_tag("u").await.unwrap(), Reach::Everywhere);
     fill(&numbers(&a), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     let b = node(&server).await;
     assert_eq!(fill(&numbers(&b), 1, 2).await, 1);
 }
@@ -306,7 +306,7 @@ async fn epochs_from_the_end_of_time_on_the_server_are_replaced() {
     let a = node(&server).await;
     assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
     fill(&numbers(&a), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(fill(&numbers(&node(&server).await), 1, 2).await, 1);
 }
 

@@ -102,7 +102,7 @@ async fn damage(server: &mut RedisServer) {
         }
         4 => drop(server.command(&[b"FLUSHALL"]).await),
         5 => {
-            let buckets: Vec<String> = (0..1024).map(|n| format!("tk:r:1:{n}")).collect();
+            let buckets: Vec<String> = (0..1024).map(|n| format!("tk:r:2:{n}")).collect();
             let mut gone = vec![&b"DEL"[..], b"{tk}:epoch", b"{tk}:t:group-0"];
             gone.extend(buckets.iter().map(String::as_bytes));
             drop(server.command(&gone).await);

@@ -58,9 +58,9 @@ async fn a_fill_that_arrives_after_a_removal_has_been_forgotten_is_not_stored() 
     sleep(A_WHILE).await;
     assert_eq!(numbers(&b).remove(&1).await, Reach::Everywhere);
     // As when twice the time that a fill may take has passed.
-    server.command(&[b"DEL", b"tk:1:number:1"]).await;
+    server.command(&[b"DEL", b"tk:2:number:1"]).await;
     hold.send_replace(false);
     sleep(A_WHILE).await;
-    assert_eq!(server.command(&[b"GET", b"tk:1:number:1"]).await, Reply::Nil);
+    assert_eq!(server.command(&[b"GET", b"tk:2:number:1"]).await, Reply::Nil);
     assert_eq!(numbers(&b).get(&1).await, None);
 }

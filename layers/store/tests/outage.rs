@@ -43,7 +43,7 @@ async fn what_its_caller_gives_up_is_done_all_the_same() {
     assert_eq!(on_a.get(&2).await.as_deref(), Some(&21));
 
     fill(&on_a, 3, 30).await;
-    written(&server, "tk:1:number:3").await;
+    written(&server, "tk:2:number:3").await;
     invalidate.shut();
     assert!(timeout(SOON, b.invalidate_tag("t")).await.is_err());
     invalidate.open();
@@ -139,13 +139,13 @@ async fn a_node_that_hears_nothing_serves_what_it_holds_for_so_long_as_it_may() 
 #[tokio::test]
 async fn what_somebody_else_put_at_the_stores_keys_is_replaced() {
     let server = RedisServer::start().await;
-    for key in ["{tk}:t:t", "{tk}:epoch", "tk:1:number:1", "tk:1:number:2"] {
+    for key in ["{tk}:t:t", "{tk}:epoch", "tk:2:number:1", "tk:2:number:2"] {
         server.command(&[b"LPUSH", key.as_bytes(), b"a list"]).await;
     }
     let a = node(&server).await;
     assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
     fill(&numbers(&a), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(numbers(&a).expire(&2).await, Reach::Everywhere);
     assert!(a.is_synced());
 }
@@ -155,7 +155,7 @@ async fn what_the_server_refuses_for_good_keeps_nothing_else_waiting() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     fill(&numbers(&b), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     // As an access rule that was meant for something else might.
     let rule: [&[u8]; 6] = [b"ACL", b"SETUSER", b"default", b"resetkeys", b"~tk:*", b"~{tk}:epoch"];
     server.command(&rule).await;

@@ -21,7 +21,7 @@ async fn what_one_node_stored_another_reads() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     assert_eq!(fill(&numbers(&a), 1, 10).await, 10);
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(fill(&numbers(&b), 1, 99).await, 10, "from the second tier, not the origin");
     assert_eq!((b.stats().l2_hits, b.stats().fills), (1, 0));
     assert_eq!(numbers(&b).get(&1).await.as_deref(), Some(&10));
@@ -36,7 +36,7 @@ async fn a_store_works_on_the_second_tier_alone() {
     until("it is in step", async || store.is_synced()).await;
     let numbers = numbers(&store);
     assert_eq!(fill(&numbers, 1, 10).await, 10);
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(fill(&numbers, 1, 20).await, 10);
     assert_eq!(store.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
     assert_eq!(fill(&numbers, 1, 20).await, 20);
@@ -49,7 +49,7 @@ async fn invalidations_reach_the_other_nodes_first_tier() {
     let (on_a, on_b) = (numbers(&a), numbers(&b));
     for (way, key) in [("tag", 1), ("key", 2), ("space", 3), ("clear", 4)] {
         fill(&on_a, key, 5).await;
-        written(&server, &format!("tk:1:number:{key}")).await;
+        written(&server, &format!("tk:2:number:{key}")).await;
         assert_eq!(fill(&on_b, key, 1000).await, 5, "{way}: b has a's value");
         let reach = match way {
             "tag" => a.invalidate_tag("t").await.unwrap(),
@@ -69,7 +69,7 @@ async fn a_set_replaces_what_the_other_nodes_hold() {
     let (a, b) = (node(&server).await, node(&server).await);
     let (on_a, on_b) = (numbers(&a), numbers(&b));
     fill(&on_b, 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(on_a.set(&1, 2, Ttl::secs(60)).await.unwrap(), Reach::Everywhere);
     until("b reads the new value", async || on_b.get(&1).await.as_deref() == Some(&2)).await;
 }
@@ -80,7 +80,7 @@ async fn soft_invalidations_travel_too() {
     let (a, b) = (node(&server).await, node(&server).await);
     let (on_a, on_b) = (numbers(&a), numbers(&b));
     fill(&on_a, 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     fill(&on_b, 1, 99).await;
     a.expire_tag("t").await.unwrap();
     until("b refreshes", async || fill(&on_b, 1, 2).await == 2).await;
@@ -133,8 +133,8 @@ async fn damaged_foreign_and_older_frames_are_misses() {
     let server = RedisServer::start().await;
     let writer = node(&server).await;
     fill(&numbers(&writer), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
-    let Reply::Bytes(good) = server.command(&[b"GET", b"tk:1:number:1"]).await else {
+    written(&server, "tk:2:number:1").await;
+    let Reply::Bytes(good) = server.command(&[b"GET", b"tk:2:number:1"]).await else {
         panic!("no frame")
     };
     let flipped = |at: usize| {
@@ -156,12 +156,12 @@ async fn damaged_foreign_and_older_frames_are_misses() {
     ];
     // Each at a key of its own: what was filled in instead of the last may be stored late.
     for (key, (what, bytes)) in (2..).zip(damaged) {
-        server.command(&[b"SET", format!("tk:1:number:{key}").as_bytes(), &bytes]).await;
+        server.command(&[b"SET", format!("tk:2:number:{key}").as_bytes(), &bytes]).await;
         let reader = node(&server).await;
         assert_eq!(fill(&numbers(&reader), key, 5).await, 5, "{what}");
         assert_eq!(reader.stats().bad_frames, 1, "{what}");
     }
-    server.command(&[b"LPUSH", b"tk:1:number:0", b"a list"]).await;
+    server.command(&[b"LPUSH", b"tk:2:number:0", b"a list"]).await;
     let reader = node(&server).await;
     assert_eq!(fill(&numbers(&reader), 0, 5).await, 5, "not even a string");
     assert_eq!(reader.stats().bad_frames, 1);
@@ -172,7 +172,7 @@ async fn evicted_tags_and_a_flushed_server_cost_misses_and_bring_nothing_back() 
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     fill(&numbers(&a), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     server.command(&[b"DEL", b"{tk}:t:t"]).await;
     assert_eq!(fill(&numbers(&b), 1, 2).await, 2, "without its tag, the old entry is not valid");
     a.invalidate_tag("t").await.unwrap();
@@ -232,8 +232,8 @@ async fn an_invalidation_made_during_an_outage_holds_here_at_once_and_elsewhere_
     let a = node(&server).await;
     fill(&numbers(&a), 1, 1).await;
     numbers(&a).set(&2, 1, Ttl::secs(600)).await.unwrap();
-    written(&server, "tk:1:number:1").await;
-    written(&server, "tk:1:number:2").await;
+    written(&server, "tk:2:number:1").await;
+    written(&server, "tk:2:number:2").await;
     // Stopped, not killed: what it holds survives.
     server.pause();
     assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
@@ -267,7 +267,7 @@ async fn a_service_starts_without_redis_and_uses_it_once_it_is_there() {
     server.restart().await;
     until("it is in step", async || store.is_synced()).await;
     fill(&numbers(&store), 2, 1).await;
-    written(&server, "tk:1:number:2").await;
+    written(&server, "tk:2:number:2").await;
     // What was tagged on assumptions is a miss now, and is kept again from then on.
     fill(&numbers(&store), 1, 5).await;
     assert_eq!(fill(&numbers(&store), 1, 6).await, 5);
@@ -368,7 +368,7 @@ async fn a_key_too_long_to_be_stored_under_leaves_no_trace() {
     assert!(texts.set(&long, 1, Ttl::secs(60)).await.is_err());
     assert_eq!(texts.remove(&long).await, Reach::Everywhere);
     assert_eq!(texts.expire(&long).await, Reach::Everywhere);
-    let found = server.command(&[b"KEYS", b"tk:1:*"]).await;
+    let found = server.command(&[b"KEYS", b"tk:2:*"]).await;
     assert!(matches!(&found, Reply::Array(keys) if keys.is_empty()), "a tombstone, at least");
     assert_eq!(b.stats().bad_frames, 0);
 }
@@ -413,5 +413,5 @@ async fn the_longest_settings_work() {
         .tag_lifetime(Duration::MAX);
     let store = nodes::node_on(redis.connect().await.unwrap()).await;
     fill(&numbers(&store), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
 }

@@ -88,7 +88,7 @@ async fn what_a_node_holds_survives_a_lost_connection_but_for_what_was_removed()
     assert_eq!(pair.a.invalidate_tag("another").await.unwrap(), Reach::Everywhere);
     until("they are announced", async || pair.deaf.missed() == 4).await;
     // Nothing but b itself keeps what it fetches from being stored now.
-    pair.server.command(&[b"DEL", b"tk:1:number:1000"]).await;
+    pair.server.command(&[b"DEL", b"tk:2:number:1000"]).await;
     assert_eq!(on_b.get(&1).await.as_deref(), Some(&1), "b knows nothing of it");
     pair.deaf.set(false);
     pair.reconnect().await;
@@ -112,7 +112,7 @@ async fn what_a_node_holds_survives_a_lost_connection_but_for_what_was_removed()
 async fn epochs_that_were_evicted_or_flushed_with_a_removal_hide_nothing() {
     for flushed in [true, false] {
         let pair = Pair::start(NEVER).await;
-        let epoch = format!("tk:r:1:{}", bucket(&pair.deaf, 1));
+        let epoch = format!("tk:r:2:{}", bucket(&pair.deaf, 1));
         for times in 1..=2 {
             pair.deaf.set(true);
             assert_eq!(numbers(&pair.a).remove(&1).await, Reach::Everywhere);
@@ -121,7 +121,7 @@ async fn epochs_that_were_evicted_or_flushed_with_a_removal_hide_nothing() {
             if flushed {
                 pair.server.command(&[b"FLUSHALL"]).await;
             } else {
-                let gone = [b"DEL", epoch.as_bytes(), b"tk:1:number:1"];
+                let gone = [b"DEL", epoch.as_bytes(), b"tk:2:number:1"];
                 assert_eq!(pair.server.command(&gone).await, Reply::Int(2));
             }
             pair.reconnect().await;
@@ -199,7 +199,7 @@ async fn what_somebody_else_put_where_an_epoch_was_is_replaced() {
     let pair = Pair::start(NEVER).await;
     let on_a = numbers(&pair.a);
     for junk in [&[b"LPUSH".as_slice()][..], &[b"SET"]] {
-        let epoch = format!("tk:r:1:{}", bucket(&pair.deaf, 1));
+        let epoch = format!("tk:r:2:{}", bucket(&pair.deaf, 1));
         pair.server.command(&[b"DEL", epoch.as_bytes()]).await;
         pair.server.command(&[junk, &[epoch.as_bytes(), b"9007199254740991"]].concat()).await;
         let before = pair.b.stats().missed_buckets;

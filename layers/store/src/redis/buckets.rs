@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn the_key_of_each_slots_bucket_is_in_that_slot() {
         for slot in 0..SLOTS {
-            let key = format!("tk:r:1:{}", Buckets::Slots.suffix(slot));
+            let key = format!("tk:r:2:{}", Buckets::Slots.suffix(slot));
             assert_eq!(redis_keyslot(key.as_bytes()), slot, "{key}");
         }
         let longest = (0..SLOTS).map(hash_tag).max().unwrap();

@@ -96,7 +96,7 @@ pub async fn written(server: &RedisServer, key: &str) {
 /// Lets the first tiers of two nodes hold 1 at `key`, tagged as by [`fill`].
 pub async fn both_hold(server: &RedisServer, [a, b]: [&Store; 2], key: u64) {
     fill(&numbers(a), key, 1).await;
-    written(server, &format!("tk:1:number:{key}")).await;
+    written(server, &format!("tk:2:number:{key}")).await;
     assert_eq!(fill(&numbers(b), key, 2).await, 1);
 }
 
