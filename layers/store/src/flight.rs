@@ -171,9 +171,23 @@ impl<T> Lead<T> {
         self.key.as_ref()
     }
 
-    /// The ticket that was begun with the flight.
+    /// The ticket that was begun with the flight, or [since](Self::begin_again).
     pub fn ticket(&self) -> &Ticket {
         &self.ticket
+    }
+
+    /// Begins the fill again, with the ticket that `begin` makes: nothing has been fetched so far, so
+    /// what has come meanwhile came before it. Says whether the earlier ticket was overtaken.
+    ///
+    /// Who asks from now on may join, unless another flight has taken off meanwhile.
+    pub fn begin_again(&mut self, begin: impl FnOnce() -> Ticket) -> bool {
+        // First the new one, so that no removal falls in between.
+        let ticket = begin();
+        if let Some(flight) = self.board.lock().get_mut(&self.key).filter(|it| it.id == self.id) {
+            flight.fence = ticket.fence();
+        }
+        let earlier = std::mem::replace(&mut self.ticket, ticket);
+        earlier.is_overtaken()
     }
 }
 
@@ -281,6 +295,24 @@ mod tests {
         drop(lead);
         assert_eq!(follow.landed().await, None);
         assert!(matches!(join(&flights, &fences), Join::Lead(..)));
+    }
+
+    #[tokio::test]
+    async fn a_fill_that_begins_again_is_joined_by_those_who_come_after_the_removal() {
+        let (flights, fences) = fixture();
+        let Join::Lead(mut lead, _) = join(&flights, &fences) else { panic!() };
+        let key = KeyRef::new(b"k");
+        let begin = || fences.begin(&[key], Moment::default(), Timestamp::default());
+        assert!(!lead.begin_again(begin));
+        fences.overtake(key, || ());
+        assert!(lead.begin_again(begin), "there was a removal");
+        let Join::Follow(_) = join(&flights, &fences) else { panic!("it is open again") };
+        fences.overtake(key, || ());
+        let Join::Lead(new, _) = join(&flights, &fences) else { panic!("overtaken once more") };
+        assert!(lead.begin_again(begin));
+        fences.overtake(key, || ());
+        assert!(new.ticket().is_overtaken() && lead.ticket().is_overtaken());
+        let Join::Lead(..) = join(&flights, &fences) else { panic!("the new one's fence counts") };
     }
 
     #[tokio::test]

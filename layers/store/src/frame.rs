@@ -5,9 +5,23 @@
 //!  4  length of the metadata (u32)      8  length of the head (u32)
 //! 12  length of the body (u64)
 //! 20  token (u64): unique to this frame
-//! 28  XXH3 (u64) of all other bytes
-//! 36  metadata (bincode), head (the codec's), body (raw)
+//! 28  lease (u64): until when somebody refreshes it
+//! 36  XXH3 (u64) of all other bytes but those of token and lease
+//! 44  metadata (bincode), head (the codec's), body (raw)
 //! ```
+//!
+//! Where there is no value, a mark may lie: what tells that there is none, and that what began before
+//! it must not be stored.
+//!
+//! ```text
+//!  0  "tx"     2  token (u64)                       a tombstone, as a removal leaves it
+//!  0  "tl"     2  token (u64)     10  lease (u64)   somebody fetches the value, or did
+//! ```
+//!
+//! A lease is an instant in microseconds since 1970 by the server's clock, 0 if there is none; its
+//! highest bit says that nobody need wait, since what was fetched is for nobody else. Whoever takes
+//! it writes a token of its own beside it, in place, by [a script](crate::redis): so what is stored
+//! under an earlier one is refused. That is why neither counts for the checksum.
 //!
 //! Integers are little-endian. What comes back is untrusted: every length is checked against the
 //! bytes that are there before anything is sliced, and nothing is allocated for a length.
@@ -23,9 +37,13 @@ use crate::ttl::Lifetime;
 
 const MAGIC: [u8; 2] = *b"tk";
 const TOMBSTONE: [u8; 2] = *b"tx";
-const VERSION: u8 = 1;
-pub(crate) const HEADER_LEN: usize = 36;
-const CHECKSUM_AT: usize = 28;
+const LEASE: [u8; 2] = *b"tl";
+const VERSION: u8 = 2;
+pub(crate) const HEADER_LEN: usize = 44;
+const TOKEN_AT: usize = 20;
+const CHECKSUM_AT: usize = 36;
+/// What a mark with a lease takes.
+const LEASE_MARK_LEN: usize = LEASE.len() + 2 * size_of::<u64>();
 /// How much of a frame names it: magic to token. Comparing this much compares frames.
 pub(crate) const TOKEN_LEN: usize = 28;
 /// Enough for 67 tags of 256 bytes each, and the rest.
@@ -49,10 +67,9 @@ struct WireMeta {
 /// What is wrong with bytes that should have been a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadFrame {
-    /// Not bad at all: what a removal leaves behind, so that a fill that began before it cannot
-    /// store what it got.
-    #[error("removed")]
-    Removed,
+    /// Not bad at all: a mark, which tells that there is no value.
+    #[error("no value")]
+    NoValue,
     #[error("not a frame of this store")]
     Foreign,
     #[error("a frame of another version")]
@@ -84,6 +101,8 @@ pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, value: &Encoded) -
     frame.put_u32_le(u32::try_from(value.head.len()).ok()?);
     frame.put_u64_le(value.body.len() as u64);
     frame.put_u64_le(token);
+    // No lease, and the checksum's place.
+    frame.put_u64_le(0);
     frame.put_u64_le(0);
     frame.put_slice(&meta);
     frame.put_slice(&value.head);
@@ -95,8 +114,8 @@ pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, value: &Encoded) -
 
 /// Takes a frame apart. The head and the body share the frame's memory.
 pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Encoded), BadFrame> {
-    if is_tombstone(frame) {
-        return Err(BadFrame::Removed);
+    if is_mark(frame) {
+        return Err(BadFrame::NoValue);
     }
     let mut header = Header(frame.get(..HEADER_LEN).ok_or(BadFrame::Foreign)?);
     if header.take()? != MAGIC {
@@ -113,7 +132,8 @@ pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Encoded), B
     let head_len = u32::from_le_bytes(header.take()?) as usize;
     let body_len =
         usize::try_from(u64::from_le_bytes(header.take()?)).map_err(|_| BadFrame::Length)?;
-    let [_token, sum] = [header.take()?, header.take()?].map(u64::from_le_bytes);
+    let [_token, _lease, sum] =
+        [header.take()?, header.take()?, header.take()?].map(u64::from_le_bytes);
     let ends = [meta_len, head_len, body_len].into_iter().scan(HEADER_LEN, |at, len| {
         *at = at.checked_add(len)?;
         Some(*at)
@@ -136,24 +156,31 @@ pub(crate) fn tombstone(token: u64) -> Bytes {
     [&TOMBSTONE[..], &token.to_le_bytes()].concat().into()
 }
 
-fn is_tombstone(frame: &[u8]) -> bool {
-    frame.starts_with(&TOMBSTONE) && frame.len() == TOMBSTONE.len() + size_of::<u64>()
+fn is_mark(frame: &[u8]) -> bool {
+    let is_tombstone = frame.starts_with(&TOMBSTONE) && frame.len() == TOMBSTONE.len() + 8;
+    is_tombstone || is_lease(frame)
+}
+
+fn is_lease(frame: &[u8]) -> bool {
+    frame.starts_with(&LEASE) && frame.len() == LEASE_MARK_LEN
 }
 
 /// The same frame, marked stale; nothing if there is no value to mark.
 pub(crate) fn soften(token: u64, frame: &Bytes) -> Result<Option<(FrameMeta, Bytes)>, BadFrame> {
     let codec = *frame.get(3).ok_or(BadFrame::Foreign)?;
     let (mut meta, value) = match decode(codec, frame) {
-        Err(BadFrame::Removed) => return Ok(None),
+        Err(BadFrame::NoValue) => return Ok(None),
         decoded => decoded?,
     };
     meta.softened = true;
     Ok(encode(codec, token, &meta, &value).map(|frame| (meta, frame)))
 }
 
-/// The part of stored bytes that tells one frame from another; all of them if they are shorter.
+/// The part of stored bytes that tells one frame from another; all of them if they are shorter, but
+/// of a lease nothing that changes while somebody has it.
 pub(crate) fn token(frame: &Bytes) -> Bytes {
-    frame.slice(..TOKEN_LEN.min(frame.len()))
+    let len = if is_lease(frame) { LEASE_MARK_LEN - size_of::<u64>() } else { TOKEN_LEN };
+    frame.slice(..len.min(frame.len()))
 }
 
 fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
@@ -178,7 +205,7 @@ fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
 
 fn checksum(frame: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
-    hash.update(frame.get(..CHECKSUM_AT).unwrap_or_default());
+    hash.update(frame.get(..TOKEN_AT).unwrap_or_default());
     hash.update(frame.get(HEADER_LEN..).unwrap_or_default());
     hash.digest()
 }
@@ -242,10 +269,36 @@ mod tests {
 
         #[test]
         fn every_flipped_bit_is_noticed(body: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
-            let mut bytes = frame(b"head", &body).to_vec();
+            let good = frame(b"head", &body);
+            let mut bytes = good.to_vec();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            prop_assert!(decode(1, &bytes.into()).is_err());
+            let found = decode(1, &bytes.into());
+            if (TOKEN_AT..CHECKSUM_AT).contains(&at) {
+                prop_assert_eq!(found, decode(1, &good), "they are about who may write, not the value");
+            } else {
+                prop_assert!(found.is_err());
+            }
+        }
+
+        #[test]
+        fn a_mark_is_no_value_and_is_told_by_its_token_alone(token: u64, lease: u64, other: u64) {
+            let mark = |lease: u64| -> Bytes {
+                [&LEASE[..], &token.to_le_bytes(), &lease.to_le_bytes()].concat().into()
+            };
+            prop_assert_eq!(decode(1, &mark(lease)).unwrap_err(), BadFrame::NoValue);
+            prop_assert_eq!(super::token(&mark(lease)), super::token(&mark(other)));
+            prop_assert_eq!(decode(1, &tombstone(token)).unwrap_err(), BadFrame::NoValue);
+            prop_assert_ne!(super::token(&mark(lease)), super::token(&tombstone(token)));
+        }
+
+        #[test]
+        fn no_mark_of_another_length_is_one(rest: Vec<u8>) {
+            for magic in [TOMBSTONE, LEASE] {
+                let bytes: Bytes = [&magic[..], &rest].concat().into();
+                let is_one = bytes.len() == if magic == LEASE { 18 } else { 10 };
+                prop_assert_eq!(decode(1, &bytes) == Err(BadFrame::NoValue), is_one);
+            }
         }
 
         #[test]
@@ -277,10 +330,10 @@ mod tests {
             decode(1, &bytes.into()).unwrap_err()
         };
         assert_eq!(with(0, b'x'), BadFrame::Foreign);
-        assert_eq!(with(2, 2), BadFrame::Version);
+        assert_eq!(with(2, VERSION + 1), BadFrame::Version);
         assert_eq!(with(3, 2), BadFrame::Codec);
         assert_eq!(with(4, 0), BadFrame::Length);
-        assert_eq!(with(40, 0xff), BadFrame::Checksum);
+        assert_eq!(with(48, 0xff), BadFrame::Checksum);
         assert_eq!(decode(1, &Bytes::new()).unwrap_err(), BadFrame::Foreign);
     }
 

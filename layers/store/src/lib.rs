@@ -5,7 +5,7 @@
 //! - **Tags are epochs.** An entry records the epochs of its tags; to invalidate a tag is to write a
 //!   new epoch, whatever the number of entries, and checking one is a few atomic loads.
 //! - **Single flight.** Concurrent misses of one key share one fill, which no caller's cancellation
-//!   reaches.
+//!   reaches; across nodes, too, if [`StoreBuilder::lease`] says so.
 //! - **Stale when that is better**: while a value is refreshed, or when its origin fails.
 //!
 //! ```
@@ -44,6 +44,7 @@ mod flight;
 mod frame;
 mod key;
 mod l1;
+mod lease;
 mod proof;
 mod recent;
 #[cfg(feature = "redis")]
@@ -71,6 +72,7 @@ pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};
 pub use key::{Key, KeyBuf, KeyRef, MAX_KEY_LEN, ToKey};
 pub use l1::L1;
+pub use lease::{Attempt, Turn};
 pub use proof::Proof;
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};

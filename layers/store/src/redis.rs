@@ -5,7 +5,7 @@
 //!
 //! | key | holds |
 //! | --- | --- |
-//! | `tk:2:{space}:{key}` | an entry's frame, or the tombstone of a removal |
+//! | `tk:2:{space}:{key}` | an entry's frame, the tombstone of a removal, or a lease |
 //! | `tk:r:2:{bucket}` | the removal epoch of a bucket of keys |
 //! | `{tk}:t:{tag}` (the braces of `{tk}` are literal) | "hard soft touched", the tag's epochs |
 //! | `{tk}:epoch` | "last since evicted", the epoch clock |
@@ -41,13 +41,14 @@ use self::operation::Operation;
 use crate::epoch::Epochs;
 use crate::error::{Error, RemoteError};
 use crate::event::Announcement;
-use crate::remote::{Listener, Put, Remote, RemoteFuture, Stored};
+use crate::lease::LONGEST_LEASE;
+use crate::remote::{Claim, Leased, Listener, Put, Remote, RemoteFuture, Stored, Term};
 use crate::tag::{Strength, Tag};
 
 /// The layout of keys and frames. Another layout gets another number, and so never reads this one.
 const LAYOUT: u8 = 2;
 
-/// What is shorter than the header of a frame is a tombstone.
+/// What is shorter than the header of a frame is a mark.
 const LEAST_VALUE: usize = crate::frame::HEADER_LEN;
 
 /// A connection to Redis or Valkey, for [`StoreBuilder::l2`](crate::StoreBuilder::l2).
@@ -166,6 +167,55 @@ impl Remote for Redis {
         })
     }
 
+    fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
+        let connection = &self.0;
+        Box::pin(async move {
+            let key = connection.entry_key(&claim.key);
+            let latest = connection.latest(&key).ok_or(RemoteError::Unavailable)?;
+            let args: Vec<Value> = vec![
+                claim.expected.into(),
+                Bytes::copy_from_slice(&claim.token.to_le_bytes()).into(),
+                micros(claim.span),
+                millis(claim.keep.max(Duration::from_millis(1))),
+                latest.to_string().into(),
+                micros(LONGEST_LEASE),
+            ];
+            let answer: (u8, u64, Bytes) =
+                connection.run(&connection.scripts.lease, vec![key], args).await?;
+            match answer {
+                (0, ..) => Ok(Leased::Changed),
+                (1, _, expected) => Ok(Leased::Granted(expected)),
+                (2, left, begins) => Ok(Leased::Held(Duration::from_micros(left), begins)),
+                (3, _, begins) => Ok(Leased::Passes(begins)),
+                _ => Err(RemoteError::Deadline),
+            }
+        })
+    }
+
+    fn update_lease(&self, key: Bytes, token: u64, term: Term) -> RemoteFuture<'_, bool> {
+        let connection = &self.0;
+        Box::pin(async move {
+            let key = connection.entry_key(&key);
+            let latest = connection.latest(&key).ok_or(RemoteError::Unavailable)?;
+            let (span, passes) = match term {
+                Term::Renewed(span) => (span, ""),
+                Term::Ended => (Duration::ZERO, ""),
+                Term::Passes(span) => (span, "pass"),
+            };
+            let args: Vec<Value> = vec![
+                Bytes::copy_from_slice(&token.to_le_bytes()).into(),
+                micros(span.min(LONGEST_LEASE)),
+                passes.into(),
+                latest.to_string().into(),
+            ];
+            match connection.run(&connection.scripts.update_lease, vec![key], args).await? {
+                0 => Ok(false),
+                1 => Ok(true),
+                _ => Err(RemoteError::Deadline),
+            }
+        })
+    }
+
     fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>> {
         let connection = &self.0;
         Box::pin(async move {
@@ -230,6 +280,10 @@ impl Remote for Redis {
         tokio::spawn(Follower::new(&self.0, listener).run());
         Ok(())
     }
+}
+
+fn micros(span: Duration) -> Value {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2).into()
 }
 
 fn millis(span: Duration) -> Value {

@@ -39,6 +39,24 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Stores a frame.
     fn put(&self, put: Put) -> RemoteFuture<'_, Stored>;
 
+    /// Takes the lease of an entry: says to the other nodes that this one fetches it. One step, and
+    /// fenced: whoever gets it changes the token of what lies there, so that a [`Put`] that expects an
+    /// earlier one is refused.
+    ///
+    /// Default: there are no leases; everybody gets one, and nobody waits.
+    fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
+        Box::pin(async move { Ok(Leased::Granted(claim.expected)) })
+    }
+
+    /// Says how a lease goes on that was taken with `token`; `false` if it is another's by now, or
+    /// something else lies there.
+    ///
+    /// Default: as if it did.
+    fn update_lease(&self, key: Bytes, token: u64, term: Term) -> RemoteFuture<'_, bool> {
+        let _ = (key, token, term);
+        Box::pin(async { Ok(true) })
+    }
+
     /// The epochs of `tags`, in their order. A tag that has none is given a new one. `known` is
     /// the highest epoch the caller has seen; every epoch drawn is higher.
     fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>>;
@@ -107,6 +125,47 @@ pub enum Stored {
     Refused,
     /// It is larger than the second tier takes.
     TooLarge,
+}
+
+/// What it takes to take a lease.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Of which entry.
+    pub key: Bytes,
+    /// Only if what lies there begins with these bytes; if they are empty, only if nothing does.
+    pub expected: Bytes,
+    /// The token that is written: drawn at random, and so unlike any other.
+    pub token: u64,
+    /// For how long, unless it is renewed.
+    pub span: Duration,
+    /// How long what tells of it must stay, at the least: as long as a fill may take and still be
+    /// stored, and no shorter than what lay there would have stayed.
+    pub keep: Duration,
+}
+
+/// What came of a [`Claim`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// The caller has it. A [`Put`] of what it fetches is to be [`only_if`](Put::only_if) these bytes.
+    Granted(Bytes),
+    /// Another has it, for so long unless it is renewed. What lies there begins with these bytes.
+    Held(Duration, Bytes),
+    /// Another had it, and found that what it fetched is not for others: nobody need wait for them.
+    /// What lies there begins with these bytes.
+    Passes(Bytes),
+    /// Something else lies there than was expected.
+    Changed,
+}
+
+/// How a lease goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// For so long from now.
+    Renewed(Duration),
+    /// It ends: another may take it at once.
+    Ended,
+    /// It ends, and for so long nobody is to wait for another.
+    Passes(Duration),
 }
 
 /// Who hears what happens at the second tier.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,6 +13,7 @@ use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
+use crate::lease::{Attempt, End, Lease, Turn};
 use crate::proof::Proof;
 use crate::remote::{Put, Remote, Removal, Stored};
 use crate::slot::{Hit, Slot};
@@ -42,19 +44,38 @@ struct Shared<V> {
 
 /// What lay in the second tier at a key when a fill began. With it, a fill stores nothing there if
 /// something else was stored, or removed, meanwhile.
+///
+/// It may come with the [lease](crate::StoreBuilder::lease) of the entry, which is released when the
+/// last clone is dropped.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Option<Bytes>);
+pub struct Seen {
+    pub(crate) token: Option<Bytes>,
+    pub(crate) lease: Option<Arc<Lease>>,
+}
 
 impl Seen {
     /// Nothing: for a key that cannot have been used before.
     pub fn nothing() -> Self {
-        Self(Some(Bytes::new()))
+        Self::of(Bytes::new())
+    }
+
+    pub(crate) fn of(token: Bytes) -> Self {
+        Self { token: Some(token), lease: None }
+    }
+
+    pub(crate) fn leased(token: Bytes, lease: Arc<Lease>) -> Self {
+        Self { token: Some(token), lease: Some(lease) }
+    }
+
+    /// Whether the lease of the entry comes with it.
+    pub fn is_leased(&self) -> bool {
+        self.lease.is_some()
     }
 
     /// What tells it from everything else that may have lain there, removals included; empty for
     /// nothing. `None` if the second tier could not be asked.
     pub fn token(&self) -> Option<&[u8]> {
-        self.0.as_deref()
+        self.token.as_deref()
     }
 }
 
@@ -146,22 +167,36 @@ impl<V: Send + Sync + 'static> Space<V> {
     pub async fn fetch(&self, ticket: &Ticket, key: KeyRef<'_>) -> (Option<Hit<V>>, Seen) {
         let inner = self.inner();
         let Some(remote) = inner.available().filter(|_| key.fits()) else {
-            return (None, Seen(None));
+            return (None, Seen::default());
         };
         let found = match remote.get(Bytes::copy_from_slice(key.as_bytes())).await {
             Ok(found) => found.unwrap_or_default(),
             Err(error) => {
                 inner.trouble("get", &error);
-                return (None, Seen(None));
+                return (None, Seen::default());
             }
         };
-        let seen = Seen(Some(frame::token(&found)));
+        let seen = Seen::of(frame::token(&found));
         let hit =
             if found.is_empty() { None } else { self.admit(remote, ticket, key, &found).await };
         let counter =
             if hit.is_some() { &inner.counters.l2_hits } else { &inner.counters.l2_misses };
         counter.add();
         (hit, seen)
+    }
+
+    /// The turn of a fill of `key` among those of all nodes, for which it waits as long as `patience`.
+    pub fn turn(&self, key: KeyRef<'_>, patience: Duration) -> Turn {
+        Turn::new(self.inner(), Bytes::copy_from_slice(key.as_bytes()), patience)
+    }
+
+    /// As [`Seen::nothing`], with the lease if it can be had: for a key that another node may look at
+    /// before there is something.
+    pub async fn reserve(&self, key: KeyRef<'_>) -> Seen {
+        match self.turn(key, Duration::ZERO).attempt(Seen::nothing()).await {
+            Attempt::Go(seen) => seen,
+            Attempt::LookAgain => Seen::nothing(),
+        }
     }
 
     /// Turns a frame into a hit, if it is sound and nothing has invalidated it.
@@ -175,7 +210,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         let inner = self.inner();
         let (meta, encoded) = match frame::decode(self.0.codec.id(), found) {
             Ok(parts) => parts,
-            Err(BadFrame::Removed) => return None,
+            Err(BadFrame::NoValue) => return None,
             Err(error) => {
                 inner.bad_frame(&error);
                 return None;
@@ -235,11 +270,15 @@ impl<V: Send + Sync + 'static> Space<V> {
         }
         // A tombstone outlives any fill that is quick enough to store.
         let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
-        if let (Some(expected), true, false) = (seen.0, in_time, ticket.is_overtaken())
-            && self.put(key, entry, Some(expected), None).await == Some(Stored::Refused)
+        if let (Some(expected), true, false) = (seen.token.clone(), in_time, ticket.is_overtaken())
         {
-            // Another node has stored or removed it meanwhile; this value may be older.
-            inner.drop_slot(key, &slot);
+            match self.put(key, entry, Some(expected), None).await {
+                Some(Stored::Yes) => seen.end(End::Stored),
+                // Another node has stored or removed it meanwhile; this value may be older.
+                Some(Stored::Refused) => inner.drop_slot(key, &slot),
+                // It is here, but those who wait for it there wait in vain.
+                Some(Stored::TooLarge) | None => seen.passes_awhile(),
+            }
         }
         Hit::new(slot, inner.clock.now())
     }

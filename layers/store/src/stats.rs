@@ -51,6 +51,12 @@ counters! {
     fills,
     /// Callers that waited for somebody else's fill instead of running their own.
     coalesced,
+    /// Leases taken: fills of which the other nodes know.
+    leases,
+    /// Fills that waited for that of another node.
+    lease_waits,
+    /// Leases that another node took over, or a removal or another value ended, before the fill did.
+    lost_leases,
     /// Fills that failed, panicked or ran out of time.
     failed_fills,
     /// Stale values served, because a refresh was running or had failed.

@@ -142,7 +142,7 @@ if ARGV[3] == 'if' then
   end
 end
 -- As short as a tombstone is no value.
-if #ARGV[1] < 36 then redis.call('PERSIST', KEYS[1]) end
+if #ARGV[1] < 44 then redis.call('PERSIST', KEYS[1]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 ";
 
@@ -185,6 +185,65 @@ end
 return table.concat(out)
 ";
 
+/// Where in what lies at a key the token and, behind it, the lease are: see the frame.
+const FIELDS: &str = r"
+local now = redis.call('TIME')
+now = tonumber(now[1]) * 1000000 + tonumber(now[2])
+local there = redis.pcall('GETRANGE', KEYS[1], 0, 43)
+-- What is no string was read as '?'.
+if type(there) ~= 'string' then there = '?' end
+local at = nil
+if #there == 44 and string.sub(there, 1, 3) == 'tk\2' then at = 20 end
+if #there == 18 and string.sub(there, 1, 2) == 'tl' then at = 2 end
+local passing = 2147483648
+local function lease(till, passes)
+  local low, high = till % 4294967296, math.floor(till / 4294967296)
+  return struct.pack('<I4I4', low, high + (passes and passing or 0))
+end
+";
+
+/// KEYS: entry. ARGV: expected beginning, token, span (us), how long to keep it at the least (ms), the
+/// time by which it must arrive, the longest span (us). Returns what came of it (0: another thing lies
+/// there, 1: granted, 2: another has it, 3: nobody need wait, 4: late), for how many more
+/// microseconds, and with what it begins.
+const LEASE: &str = r"
+if now > tonumber(ARGV[5]) then return {4, 0, ''} end
+if at then
+  local low, high = struct.unpack('<I4I4', there, at + 9)
+  local passes = high >= passing
+  if passes then high = high - passing end
+  local left = high * 4294967296 + low - now
+  -- What is longer than any is none: the clock was set back, or the bytes are no one's.
+  if left > 0 and left <= tonumber(ARGV[6]) then
+    return {passes and 3 or 2, left, string.sub(there, 1, at + 8)}
+  end
+end
+local expected = ARGV[1]
+if (#expected == 0) ~= (#there == 0) or string.sub(there, 1, #expected) ~= expected then
+  return {0, 0, ''}
+end
+local fields = ARGV[2] .. lease(now + tonumber(ARGV[3]))
+local left, keep = redis.call('PTTL', KEYS[1]), tonumber(ARGV[4])
+if at == 20 then
+  redis.call('SETRANGE', KEYS[1], at, fields)
+  -- What is fetched is stored only where this still lies.
+  if left >= 0 and left < keep then redis.call('PEXPIRE', KEYS[1], keep) end
+  return {1, 0, string.sub(there, 1, at) .. ARGV[2]}
+end
+redis.call('SET', KEYS[1], 'tl' .. fields, 'PX', math.max(left, keep))
+return {1, 0, 'tl' .. ARGV[2]}
+";
+
+/// KEYS: entry. ARGV: token, span (us; 0: none), 'pass' if nobody need wait, the time by which it must
+/// arrive. Returns 1 if the lease was still the one with that token.
+const UPDATE_LEASE: &str = r"
+if not at or string.sub(there, at + 1, at + 8) ~= ARGV[1] then return 0 end
+if now > tonumber(ARGV[4]) then return 2 end
+local span = tonumber(ARGV[2])
+redis.call('SETRANGE', KEYS[1], at + 8, lease(span > 0 and now + span or 0, ARGV[3] == 'pass'))
+return 1
+";
+
 /// ARGV: channel, message. Returns the time, and what names the history of the data: a replica that
 /// takes over begins a new one, as does a server that lost its data.
 const BEAT: &str = r"
@@ -204,6 +263,8 @@ pub(super) struct Scripts {
     pub(super) replace: Script,
     pub(super) touch: Script,
     pub(super) epochs: Script,
+    pub(super) lease: Script,
+    pub(super) update_lease: Script,
     pub(super) beat: Script,
 }
 
@@ -216,6 +277,8 @@ impl Scripts {
             replace: Script::from_lua(format!("{EPOCHS}{ANNOUNCE}{STORE}{REPLACE}")),
             touch: Script::from_lua(format!("{EPOCHS}{ANNOUNCE}{TOUCH}")),
             epochs: Script::from_lua(format!("{ANYWHERE}{EPOCHS}{READ}")),
+            lease: Script::from_lua(format!("{FIELDS}{LEASE}")),
+            update_lease: Script::from_lua(format!("{FIELDS}{UPDATE_LEASE}")),
             beat: Script::from_lua(BEAT),
         }
     }

@@ -14,6 +14,7 @@ use crate::backlog::Backlog;
 use crate::error::Error;
 use crate::fence::Fences;
 use crate::l1::{L1, Memory};
+use crate::lease::{LONGEST_LEASE, SHORTEST_LEASE};
 use crate::recent::Recent;
 use crate::remote::Remote;
 use crate::removals::Removals;
@@ -28,6 +29,7 @@ use crate::time::Clock;
 /// | [`l1`](Self::l1), [`l2`](Self::l2) | none; at least one is needed |
 /// | [`jitter`](Self::jitter) | 5 % |
 /// | [`max_fill`](Self::max_fill) | 60 s |
+/// | [`lease`](Self::lease) | off |
 /// | [`max_tags`](Self::max_tags) | 100,000 |
 /// | [`max_backlog`](Self::max_backlog) | 10,000 |
 /// | [`max_unsynced`](Self::max_unsynced) | 10 s |
@@ -38,6 +40,7 @@ pub struct StoreBuilder {
     l2: Option<Arc<dyn Remote>>,
     jitter: u8,
     max_fill: Duration,
+    lease: Option<Duration>,
     max_tags: usize,
     max_backlog: usize,
     max_unsynced: Duration,
@@ -50,6 +53,7 @@ impl Default for StoreBuilder {
             l2: None,
             jitter: 5,
             max_fill: Duration::from_secs(60),
+            lease: None,
             max_tags: 100_000,
             max_backlog: 10_000,
             max_unsynced: Duration::from_secs(10),
@@ -81,6 +85,29 @@ impl StoreBuilder {
     /// there for twice as long. A slower one is stored in the first tier only.
     pub fn max_fill(mut self, longest: Duration) -> Self {
         self.max_fill = longest;
+        self
+    }
+
+    /// Single flight across nodes: of all that miss an entry at the same time, one calls the origin, and
+    /// the others wait until the value is in the second tier. For both typed values and responses; two
+    /// seconds are a good span.
+    ///
+    /// The node that calls has a lease of `span`, from 300 ms to 60 s, which it renews while the call
+    /// runs. If it dies or hangs, another takes over once that has run out; if its call fails, at once,
+    /// each with its own call and its own error. After three calls without a value, all that still wait
+    /// call for themselves; where the value turns out to be for its caller alone
+    /// ([`Fill::pass`](crate::Fill::pass), a response that isn't storable) or too large for the second
+    /// tier, at once, and for some seconds nobody waits. A node that was replaced, and comes late,
+    /// stores nothing.
+    ///
+    /// A stale value that may be served while it is refreshed is refreshed by one node. Without the
+    /// second tier, or when that is full, everybody calls for themselves, as without this.
+    ///
+    /// A call costs one more trip to the second tier, and one with each third of `span`. One that waits
+    /// asks again after a quarter of the time that it has waited, from 5 to 100 ms, and so gets the value
+    /// that much later. Values that are quicker to get than to wait for are better off without.
+    pub fn lease(mut self, span: Duration) -> Self {
+        self.lease = Some(span);
         self
     }
 
@@ -127,6 +154,14 @@ impl StoreBuilder {
         if self.max_fill.is_zero() {
             return Err(Error::Config("max_fill is zero: no fill could ever be stored".into()));
         }
+        if self.lease.is_some() && self.l2.is_none() {
+            let text = "a lease is for several nodes, which need a second tier: add `.l2(…)`, or leave `lease` out";
+            return Err(Error::Config(text.into()));
+        }
+        if self.lease.is_some_and(|span| !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&span)) {
+            let text = "a lease is from 300 ms, or it could run out before it is renewed, to 60 s, for which a node that died holds up the others";
+            return Err(Error::Config(text.into()));
+        }
         let runtime = Handle::try_current().ok().filter(|_| self.l2.is_some());
         if self.l2.is_some() && runtime.is_none() {
             let text = "a store with a second tier must be built inside a Tokio runtime";
@@ -150,6 +185,7 @@ impl StoreBuilder {
             flights: FlightsByName::default(),
             jitter: self.jitter,
             max_fill: self.max_fill,
+            lease: self.lease,
         });
         if let Some(remote) = &inner.remote {
             remote.listen(Arc::new(Coherence::new(&inner)))?;

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(super) flights: FlightsByName,
     pub(super) jitter: u8,
     pub(crate) max_fill: Duration,
+    /// How long a lease is; none, if there are none.
+    pub(crate) lease: Option<Duration>,
 }
 
 impl Inner {
@@ -71,6 +74,13 @@ impl Inner {
     /// Whether there is a second tier that can be used now.
     pub(crate) fn is_synced(&self) -> bool {
         self.remote.as_deref().is_some_and(Remote::is_available) && self.backlog.is_empty()
+    }
+
+    /// Runs `task` for the second tier, whatever becomes of the caller.
+    pub(crate) fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(task);
+        }
     }
 
     /// The flights of the space `name` that end in a `T`.
@@ -210,5 +220,11 @@ impl Inner {
     pub(crate) fn cannot_encode(&self, error: &(dyn std::error::Error + 'static)) {
         self.counters.encode_errors.add();
         tracing::warn!(error, "a value cannot be encoded");
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("id", &self.id).finish_non_exhaustive()
     }
 }

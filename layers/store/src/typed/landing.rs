@@ -13,6 +13,7 @@ use super::tags_of;
 use crate::epoch::Moment;
 use crate::error::{BoxError, FillError};
 use crate::flight::Lead;
+use crate::lease::Attempt;
 use crate::proof::Proof;
 use crate::slot::Hit;
 use crate::space::Space;
@@ -78,8 +79,8 @@ impl<F> Filler<F> {
     pub(super) async fn run<V, Fut, R, E>(
         self,
         space: Space<V>,
-        lead: Lead<Landing<V>>,
-        stale: Option<Hit<V>>,
+        mut lead: Lead<Landing<V>>,
+        mut stale: Option<Hit<V>>,
     ) where
         V: Send + Sync + 'static,
         F: FnOnce(Option<Arc<V>>) -> Fut,
@@ -94,18 +95,32 @@ impl<F> Filler<F> {
         {
             return lead.land(Landing::stored(hit));
         }
-        let (found, seen) = space.fetch(lead.ticket(), lead.key()).await;
-        let stale = match found {
-            Some(hit) if hit.state() == State::Fresh => return lead.land(Landing::stored(hit)),
-            Some(hit) => {
-                if hit.state() == State::Stale {
-                    // Nobody needs to wait for the refresh.
-                    counters.stale_served.add();
-                    lead.land(Landing::stored(hit.clone()));
+        let key = lead.key().to_key();
+        let mut turn = space.turn(key.as_ref(), self.timeout);
+        let mut is_answered = false;
+        let seen = loop {
+            let (found, seen) = space.fetch(lead.ticket(), key.as_ref()).await;
+            match found {
+                Some(hit) if hit.state() == State::Fresh => return lead.land(Landing::stored(hit)),
+                Some(hit) => {
+                    if hit.state() == State::Stale && !is_answered {
+                        // Nobody needs to wait for the refresh.
+                        is_answered = true;
+                        counters.stale_served.add();
+                        lead.land(Landing::stored(hit.clone()));
+                    }
+                    stale = Some(hit);
                 }
-                Some(hit)
+                None => {}
             }
-            None => stale,
+            let attempt = turn.attempt(seen).await;
+            if turn.has_waited() && lead.begin_again(|| space.begin(&[key.as_ref()])) {
+                // It is what was removed.
+                stale = None;
+            }
+            if let Attempt::Go(seen) = attempt {
+                break seen;
+            }
         };
         counters.fills.add();
         let earlier = stale.clone().map(Hit::into_value);
@@ -140,6 +155,8 @@ impl<F> Filler<F> {
                 if let Some(ttl) = ttl {
                     let lifetime = space.store().inner().lifetime(&ttl);
                     space.commit(lead.ticket(), lead.key(), value, lifetime, &tags, seen).await;
+                } else {
+                    seen.passes_awhile();
                 }
             }
             Err(error) => {

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stored};
+use tower_keep_store::remote::{
+    Claim, Epochs, Leased, Listener, Put, Remote, RemoteFuture, Stored, Term,
+};
 use tower_keep_store::{Error, L1, Redis, Store, Strength, Tag, Ttl, Typed};
 use tower_keep_testing::{RedisServer, Reply};
 
@@ -151,6 +153,7 @@ pub enum Point {
     BeforePut,
     /// The server has it; the answer is on its way.
     AfterPut,
+    BeforeUpdate,
     AfterResolve,
     BeforeInvalidate,
     AfterInvalidate,
@@ -224,6 +227,17 @@ impl Remote for Gated {
             let stored = self.redis.put(put).await;
             self.gate.pass(Point::AfterPut).await;
             stored
+        })
+    }
+
+    fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
+        self.redis.lease(claim)
+    }
+
+    fn update_lease(&self, key: Bytes, token: u64, term: Term) -> RemoteFuture<'_, bool> {
+        Box::pin(async move {
+            self.gate.pass(Point::BeforeUpdate).await;
+            self.redis.update_lease(key, token, term).await
         })
     }
 
