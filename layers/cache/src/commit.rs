@@ -51,20 +51,22 @@ impl Commit<'_> {
             let seen = self.seen.clone();
             return space.commit(ticket, primary, response, lifetime, &tags, seen).await;
         }
-        let variants = self.rule(present, &vary, lifetime).await?;
+        let (variants, reserved) = self.rule(present, &vary, lifetime).await?;
         let key = variant_key(&place.primary, &variants, &self.asked.headers);
         // What was seen is true of the key that the fill looked at. A variant that it couldn't know
         // of was not there, as far as the second tier could be asked.
         let seen = match &place.variant {
             Some(variant) if variant.as_bytes() == key.as_bytes() => self.seen.clone(),
             _ if self.seen.token().is_none() => Seen::default(),
+            _ if reserved.is_some() => reserved.unwrap_or_default(),
             _ => Seen::nothing(),
         };
         space.commit(ticket, space.key(&key), response, lifetime, &tags, seen).await
     }
 
     /// The entry that tells the variants of the resource apart, for at least as long as one of them
-    /// with this lifetime is there; nothing if the resource may have been removed meanwhile.
+    /// with this lifetime is there; nothing if the resource may have been removed meanwhile. A new one
+    /// comes with the lease of this response's own key, if the fill has one.
     ///
     /// Variants that are fetched side by side, or of which some vary on more than others, must end
     /// up under one rule, or they would not find each other. So a rule that is there already is taken
@@ -74,7 +76,7 @@ impl Commit<'_> {
         present: Option<&Hit<Stored>>,
         vary: &VaryRule,
         lifetime: Lifetime,
-    ) -> Option<Variants> {
+    ) -> Option<(Variants, Option<Seen>)> {
         let (core, ticket, place) = (self.core, self.ticket, self.place);
         let space = &core.space;
         let primary = space.key(&place.primary);
@@ -82,7 +84,7 @@ impl Commit<'_> {
         let mut seen = self.seen.clone();
         if let Some(hit) = present {
             match self.build_on(hit, vary, lifetime) {
-                ControlFlow::Break(decided) => return decided,
+                ControlFlow::Break(decided) => return Some((decided?, None)),
                 ControlFlow::Continue(rule) => base = rule,
             }
         }
@@ -92,7 +94,7 @@ impl Commit<'_> {
             let (there, seen_now) = space.fetch(ticket, primary).await;
             if let Some(hit) = there {
                 match self.build_on(&hit, vary, lifetime) {
-                    ControlFlow::Break(decided) => return decided,
+                    ControlFlow::Break(decided) => return Some((decided?, None)),
                     ControlFlow::Continue(None) => {}
                     ControlFlow::Continue(rule) => (base, seen) = (rule, seen_now),
                 }
@@ -109,18 +111,24 @@ impl Commit<'_> {
         let always =
             Lifetime { fresh_until: until, refresh_until: until, keep_until: until, ..lifetime };
         let entry = Arc::new(Stored::Variants(variants.clone()));
+        let mut reserved = None;
+        if is_new && seen.is_leased() {
+            // Those who wait at the primary key find the rule there before this variant is at its own.
+            let key = variant_key(&place.primary, &variants, &self.asked.headers);
+            reserved = Some(space.reserve(space.key(&key)).await);
+        }
         space.commit(ticket, primary, entry, always, &[], seen).await?;
         if !is_new {
-            return Some(variants);
+            return Some((variants, None));
         }
         // Another fill, here or on another node, may have been first.
         let (first, _) = space.fetch(ticket, primary).await;
         let first = first.or_else(|| space.peek(primary, core.now()));
         match first.as_ref().and_then(known_rule) {
             Some(first) if first.id != variants.id => {
-                (first.rule.covers(vary) && self.agrees_with(first)).then(|| first.clone())
+                (first.rule.covers(vary) && self.agrees_with(first)).then(|| (first.clone(), None))
             }
-            _ => Some(variants),
+            _ => Some((variants, reserved)),
         }
     }
 

@@ -107,6 +107,11 @@ impl Place {
         self.flight.as_ref().unwrap_or_else(|| self.key())
     }
 
+    /// Whether those find each other who ask for what lies at [its key](Self::key).
+    pub(crate) fn has_own_flight(&self) -> bool {
+        self.flight.is_none()
+    }
+
     /// The key under which the response itself lies, as far as is known.
     pub(crate) fn key(&self) -> &KeyBuf {
         self.variant.as_ref().unwrap_or(&self.primary)

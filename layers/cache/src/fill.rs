@@ -1,5 +1,8 @@
 //! A fill: asks the second tier, then the origin, tells all who wait, and stores what it may.
 //!
+//! Where the store has leases, it asks the origin when it is its turn among the nodes: see
+//! [`Turn`](tower_keep_store::Turn).
+//!
 //! It runs in a task of its own, so a client that goes away takes nothing from the others, and the
 //! leader is answered like everybody else, only first. When nobody is left who waits, it goes on
 //! for a bounded time, or stops, as the settings say.
@@ -15,12 +18,13 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt;
-use tower_keep_store::{BoxError, Count, Hit, Lead};
+use tower_keep_store::{Attempt, BoxError, Count, Hit, Lead, Seen};
 use tower_service::Service;
 
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::conditional::{means_validation, strip_conditionals};
+use crate::core::Core;
 use crate::judge::judge;
 use crate::landing::{Failure, Landing};
 use crate::look::Look;
@@ -47,6 +51,16 @@ pub(crate) enum Answer<M, ResBody, E> {
 /// Where the leader waits for its answer.
 pub(crate) type Answerer<M, ResBody, E> = oneshot::Sender<Answer<M, ResBody, E>>;
 
+/// What became of a fill before it asks the origin.
+enum Looked {
+    /// It has to ask.
+    Nothing(Seen),
+    /// Everybody has been answered.
+    Answered,
+    Varies(Hit<Stored>),
+    Changed,
+}
+
 pub(crate) struct Fill<S, ReqBody, ResBody, E> {
     pub(crate) miss: Miss<S, ReqBody>,
     pub(crate) asked: Asked,
@@ -69,11 +83,9 @@ where
         // From here on the ticket tells of removals. What was removed before, since this request looked,
         // must not come back by being validated, nor by the rule by which its variants are found.
         if self.miss.look.is_outdated() {
-            self.lead.close();
-            self.lead.land(Landing::Changed);
-            let _ = self.answer.send(Answer::Changed(self.miss));
-            return;
+            return self.changed();
         }
+        let hangs_at = far(core.settings.max_wait);
         let found = self.miss.look.found.take();
         self.miss.look.found = found.and_then(|hit| hit.again(core.now()));
         let key = core.space.key(self.miss.look.place.key());
@@ -86,24 +98,16 @@ where
                 self.miss.look.found = Some(hit);
             }
         }
-        let (found, seen) = core.space.fetch(self.lead.ticket(), key).await;
-        if let Some(hit) = found {
-            if matches!(&*hit, Stored::Variants(_)) {
+        let seen = match self.look(&core).await {
+            Looked::Nothing(seen) => seen,
+            Looked::Answered => return,
+            Looked::Varies(hit) => {
                 self.lead.land(Landing::Varies(hit.clone()));
                 let _ = self.answer.send(Answer::Varies(self.miss, hit));
                 return;
             }
-            match self.reuse(&hit) {
-                Reuse::Fresh | Reuse::Stale => return self.found(&hit),
-                Reuse::StaleWhileRevalidate => {
-                    // Nobody needs to wait for the refresh that follows.
-                    self.found(&hit);
-                    self.background = true;
-                }
-                Reuse::MustValidate => {}
-            }
-            self.miss.look.put(&core, hit);
-        }
+            Looked::Changed => return self.changed(),
+        };
 
         let Self { miss, asked, lead, mut answer, background, failures } = self;
         let Miss { service, mut request, directives, look, .. } = miss;
@@ -124,17 +128,13 @@ where
         }
         nested::enter(request.extensions_mut(), &core, &place.primary);
         core.space.count(Count::Fill);
-        let bounds = Bounds {
-            deadline: far(core.settings.max_fill),
-            finish: background || core.settings.finish_abandoned,
-            max_lag: core.settings.max_lag,
-        };
+        let bounds = bounds(&core, background);
         let request_ms = core.now_ms();
         let status = CacheStatus::forwarded(fwd);
         let stands_in = || respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         let result = {
             let mut call = pin!(service.oneshot(request));
-            let mut hangs = pin!(sleep_until(far(core.settings.max_wait)));
+            let mut hangs = pin!(sleep_until(hangs_at));
             let mut patient = stale.is_some();
             loop {
                 tokio::select! {
@@ -171,6 +171,74 @@ where
         settle.run(result).await;
     }
 
+    /// Looks into the second tier, until something usable is there or it is this fill's turn to ask the
+    /// origin.
+    async fn look(&mut self, core: &Core) -> Looked {
+        let place = &self.miss.look.place;
+        let [primary, key] = [place.primary.clone(), place.key().clone()];
+        let [primary, key] = [&primary, &key].map(|key| core.space.key(key));
+        let mut turn = core.space.turn(key, core.settings.max_wait);
+        loop {
+            let (found, seen) = core.space.fetch(self.lead.ticket(), key).await;
+            if let Some(hit) = found {
+                if matches!(&*hit, Stored::Variants(_)) {
+                    return Looked::Varies(hit);
+                }
+                match self.reuse(&hit) {
+                    Reuse::Fresh | Reuse::Stale => {
+                        self.found(&hit);
+                        return Looked::Answered;
+                    }
+                    Reuse::StaleWhileRevalidate => {
+                        // Nobody needs to wait for the refresh that follows.
+                        self.found(&hit);
+                        self.background = true;
+                    }
+                    Reuse::MustValidate => {}
+                }
+                self.miss.look.put(core, hit);
+            }
+            if !self.takes_turns() {
+                return Looked::Nothing(seen);
+            }
+            let bounds = bounds(core, self.background);
+            let attempt = tokio::select! {
+                biased;
+                attempt = turn.attempt(seen) => attempt,
+                () = unwanted(&mut self.answer, &self.lead, &bounds) => return Looked::Answered,
+            };
+            if turn.has_waited() {
+                let begin = || core.space.begin(&[primary, key]);
+                if self.lead.begin_again(begin) || self.miss.look.is_outdated() {
+                    return Looked::Changed;
+                }
+                let found = self.miss.look.found.take();
+                self.miss.look.found = found.and_then(|hit| hit.again(core.now()));
+            }
+            if let Attempt::Go(seen) = attempt {
+                return Looked::Nothing(seen);
+            }
+        }
+    }
+
+    /// Whether this fill and those of other nodes do for each other.
+    fn takes_turns(&self) -> bool {
+        let look = &self.miss.look;
+        let stored = look.found.as_deref().and_then(Stored::response);
+        // Not where the client wants more than what is stored; nor for what has to be validated for
+        // each; nor where it is known that this is about another variant than what is on its way.
+        !self.miss.directives.any
+            && !stored.is_some_and(|stored| stored.times.is_never_usable())
+            && look.place.has_own_flight()
+    }
+
+    /// What it began with is no more: everybody has to look again.
+    fn changed(self) {
+        self.lead.close();
+        self.lead.land(Landing::Changed);
+        let _ = self.answer.send(Answer::Changed(self.miss));
+    }
+
     fn reuse(&self, hit: &Hit<Stored>) -> Reuse {
         judge(hit, self.asked.wish(&self.miss.directives), self.miss.core.now_ms())
             .map_or(Reuse::MustValidate, |(_, reuse)| reuse)
@@ -199,6 +267,14 @@ fn ask_for_the_rest(request: &mut HeaderMap, stored: &StoredResponse) -> Option<
     request.insert(RANGE, range_value(missing)?);
     request.insert(IF_RANGE, version.clone());
     Some(missing)
+}
+
+fn bounds(core: &Core, background: bool) -> Bounds {
+    Bounds {
+        deadline: far(core.settings.max_fill),
+        finish: background || core.settings.finish_abandoned,
+        max_lag: core.settings.max_lag,
+    }
 }
 
 /// Waits until nobody wants the response: the client is gone, nobody follows, and the time is up

@@ -8,7 +8,7 @@ use bytes::Buf;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, sleep_until};
-use tower_keep_store::{BoxError, Lead};
+use tower_keep_store::{BoxError, Lead, Seen};
 
 use crate::landing::Landing;
 use crate::shared::SharedBody;
@@ -30,6 +30,7 @@ pub(crate) async fn pump<B>(
     body: B,
     shared: &SharedBody,
     lead: &Lead<Landing>,
+    seen: &Seen,
     bounds: &Bounds,
 ) -> Option<Option<HeaderMap>>
 where
@@ -50,6 +51,7 @@ where
                 // It won't be stored; those who read it go on.
                 shared.forget();
                 lead.close();
+                seen.passes();
                 kept = false;
                 continue;
             }
@@ -60,6 +62,7 @@ where
                 if !bytes.is_empty() && !shared.write(bytes, bounds.max_lag).await && kept {
                     kept = false;
                     lead.close();
+                    seen.passes();
                 }
             }
             Some(Ok(Err(frame))) => trailers = frame.into_trailers().ok().or(trailers),

@@ -253,7 +253,7 @@ where
         has_stale: bool,
         reply: impl FnOnce(&Asked, &Core, &CacheStatus) -> Response<CacheBody<ResBody>>,
     ) {
-        let Self { core, asked, place, lead, answer, status, failures, .. } = self;
+        let Self { core, asked, place, lead, answer, seen, status, failures, .. } = self;
         if has_stale && refusal.supersedes {
             core.remove(place.key()).await;
         }
@@ -262,6 +262,9 @@ where
         let is_said = refusal.personal || refusal.supersedes;
         if is_said || !(refusal.transient || has_stale) {
             core.marks.set(core.marks.id(&place.primary, &asked.headers), core.now_ms());
+            if !refusal.personal {
+                seen.passes();
+            }
             lead.land(Landing::Alone(refusal));
         } else {
             // It says nothing of the resource, which could be stored before: the others go on step
@@ -319,7 +322,7 @@ where
             lead.land(Landing::Arriving(Arc::clone(&arriving)));
             let _ = answer.send(Answer::Done(Ok(reply)));
         }
-        let Some(trailers) = pump(body, &arriving.body, &lead, &bounds).await else {
+        let Some(trailers) = pump(body, &arriving.body, &lead, &seen, &bounds).await else {
             return;
         };
         if !grpc::is_complete(&asked, &arriving.headers, trailers.as_ref()) {

@@ -26,8 +26,7 @@ pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// A shorter one could end before its renewal has reached the second tier.
 pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
-/// How long those who wait for each other's values are to be spared it, where a value has turned out
-/// to be for nobody else.
+/// For how long nobody waits, where a value has turned out to be for nobody else.
 const PASS: Duration = Duration::from_secs(5);
 
 /// How long one who waits rests between two looks: a quarter of the time that it has waited, but no
@@ -65,8 +64,8 @@ pub(crate) enum End {
     Stored,
     /// There is no value, and the next may try.
     Released,
-    /// What was fetched is for nobody else. Nobody is to wait for so long.
-    Passes(Duration),
+    /// What was fetched is for nobody else. For [some time](PASS), nobody is to wait.
+    Passes,
 }
 
 impl Lease {
@@ -135,7 +134,7 @@ async fn renew(
     let term = match end {
         End::Stored => return,
         End::Released => Term::Ended,
-        End::Passes(span) => Term::Passes(span.min(LONGEST_LEASE)),
+        End::Passes => Term::Passes(PASS),
     };
     update(inner, key, token, term).await;
 }
@@ -259,15 +258,11 @@ impl Turn {
 }
 
 impl Seen {
-    /// What was fetched is for nobody else: lets the nodes that wait for it, and for `span` those that
-    /// come, ask for themselves at once. Otherwise they would do so one by one.
-    pub fn passes(&self, span: Duration) {
-        self.end(End::Passes(span));
-    }
-
-    /// As [`passes`](Self::passes), for a few seconds.
-    pub(crate) fn passes_awhile(&self) {
-        self.end(End::Passes(PASS));
+    /// What was fetched is for nobody else: lets the nodes that wait for it, and for five seconds those
+    /// that come, ask for themselves at once. Otherwise they would do so one by one. Means nothing
+    /// without a [lease](crate::StoreBuilder::lease).
+    pub fn passes(&self) {
+        self.end(End::Passes);
     }
 
     pub(crate) fn end(&self, end: End) {

@@ -277,7 +277,7 @@ impl<V: Send + Sync + 'static> Space<V> {
                 // Another node has stored or removed it meanwhile; this value may be older.
                 Some(Stored::Refused) => inner.drop_slot(key, &slot),
                 // It is here, but those who wait for it there wait in vain.
-                Some(Stored::TooLarge) | None => seen.passes_awhile(),
+                Some(Stored::TooLarge) | None => seen.passes(),
             }
         }
         Hit::new(slot, inner.clock.now())

@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep};
 use tower_keep_store::{Error, Fill, L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
-use leases::{KEY, LONG, SHORT, SOON, all_ask, ask, node, node_with, nodes, took, waits};
+use leases::{
+    KEY, LONG, SHORT, SLOW, SOON, all_ask, ask, node, node_with, nodes, patient, took, waits,
+};
 use nodes::{A_WHILE, Gate, Gated, Point, fill, held_fill, numbers, until, written};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,14 +73,14 @@ async fn a_fill_that_is_not_stored_lets_all_others_run_at_once() {
     for round in 0..2 {
         let start = Instant::now();
         let got = all_ask(nodes.iter().map(numbers), &Ttl::secs(60), |call| async move {
-            sleep(A_WHILE).await;
+            sleep(SLOW).await;
             Ok(Fill::pass(call))
         })
         .await;
         let mut values: Vec<u32> = got.into_iter().map(|value| *value.unwrap()).collect();
         values.sort_unstable();
         assert_eq!(values, [1, 2, 3, 4, 5, 6, 7, 8]);
-        took(start, 5 * A_WHILE);
+        took(start, 6 * SLOW);
         let waited: u64 = nodes.iter().map(|node| node.stats().lease_waits).sum();
         assert!(waited <= 7, "in round {round} they have waited {waited} times");
     }
@@ -92,7 +94,7 @@ async fn a_fill_that_is_not_stored_lets_all_others_run_at_once() {
 async fn what_is_too_large_for_the_second_tier_is_not_waited_for_one_by_one() {
     let server = RedisServer::start().await;
     let nodes = join_all((0..6).map(|_| async {
-        let redis = Redis::builder(&server.url()).max_value(1024).connect().await.unwrap();
+        let redis = patient(&server.url()).max_value(1024).connect().await.unwrap();
         node_with(LONG, redis).await
     }))
     .await;
@@ -101,14 +103,14 @@ async fn what_is_too_large_for_the_second_tier_is_not_waited_for_one_by_one() {
         let texts = node.typed::<u64, String>("text");
         async move {
             let fill = || async {
-                sleep(A_WHILE).await;
+                sleep(SLOW).await;
                 Ok::<_, io::Error>("x".repeat(5000))
             };
             texts.get_or_try_set(&1, Ttl::secs(60), fill).await.unwrap().len()
         }
     }))
     .await;
-    took(start, 4 * A_WHILE);
+    took(start, 5 * SLOW);
     assert_eq!(calls, [5000; 6]);
 }
 
@@ -135,7 +137,7 @@ async fn a_removal_ends_the_lease_and_what_its_fill_got_is_not_stored() {
 async fn a_removal_is_remembered_though_a_lease_takes_its_place() {
     let server = RedisServer::start().await;
     let gate = Gate::new(Point::BeforePut);
-    let redis = Redis::connect(&server.url()).await.unwrap();
+    let redis = patient(&server.url()).connect().await.unwrap();
     // This one has no leases; its fill saw nothing, and is old when it comes.
     let old = nodes::node_on(Gated { redis, gate: gate.clone() }).await;
     let [a, b] = [node(&server, SHORT).await, node(&server, SHORT).await];
@@ -206,11 +208,11 @@ async fn a_stale_value_is_served_at_once_and_refreshed_by_one_node() {
     sleep(A_WHILE).await;
     let start = Instant::now();
     let got = all_ask(both.clone().chain([numbers(&cold)]), &ttl, |call| async move {
-        sleep(4 * A_WHILE).await;
+        sleep(6 * SLOW).await;
         Ok(100 + call)
     })
     .await;
-    took(start, 4 * A_WHILE);
+    took(start, 6 * SLOW);
     assert!(got.into_iter().all(|value| *value.unwrap() == 1), "nobody waits");
     for node in nodes.iter().chain([&cold]) {
         until("it has the new one", async || {

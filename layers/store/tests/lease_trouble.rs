@@ -11,10 +11,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_keep_store::{Reach, Redis, Store, Ttl};
+use tower_keep_store::{Reach, Store, Ttl};
 use tower_keep_testing::{RedisCluster, RedisServer, Reply};
 
-use leases::{KEY, LONG, SHORT, SOON, all_ask, node, node_with, nodes, took};
+use leases::{KEY, LONG, SHORT, SLOW, SOON, all_ask, node, node_with, nodes, patient, took};
 use nodes::{A_WHILE, Gate, Gated, HeldFill, Point, fill, held_fill, numbers, until, written};
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn a_leader_that_dies_is_replaced_when_its_lease_has_run_out() {
     let leader = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let store = node_with(SHORT, Redis::connect(&url).await.unwrap()).await;
+            let store = node_with(SHORT, patient(&url).connect().await.unwrap()).await;
             let held = held_fill(&numbers(&store), 1, 1).await;
             std::mem::forget((held, store));
         });
@@ -42,25 +42,38 @@ async fn a_leader_that_dies_is_replaced_when_its_lease_has_run_out() {
     assert_eq!(other.stats().leases, 1);
 }
 
-/// A leader whose renewals don't get through, and another that has taken over and stored 2.
-async fn replaced_leader(server: &RedisServer, other: &Store) -> (Store, Gate, HeldFill) {
+/// A leader whose renewals don't get through, and another that has taken over and stored 2; in place of
+/// nothing, or of a value that is of use only when fills fail.
+async fn replaced_leader(
+    server: &RedisServer,
+    other: &Store,
+    is_there: bool,
+) -> (Store, Gate, HeldFill) {
     let gate = Gate::new(Point::BeforeUpdate);
     gate.shut();
-    let redis = Redis::connect(&server.url()).await.unwrap();
+    let redis = patient(&server.url()).connect().await.unwrap();
     let late = node_with(SHORT, Gated { redis, gate: gate.clone() }).await;
+    if is_there {
+        let fallback = Ttl::new(Duration::ZERO).stale_if_error(Duration::from_secs(600));
+        numbers(other).set(&1, 0, fallback).await.unwrap();
+    }
     let held = held_fill(&numbers(&late), 1, 1).await;
     assert_eq!(fill(&numbers(other), 1, 2).await, 2);
     assert_eq!((other.stats().lease_waits, other.stats().leases), (1, 1));
-    written(server, KEY).await;
+    until("2 is stored", async || {
+        let fresh = node(server, SHORT).await;
+        numbers(&fresh).get(&1).await.as_deref() == Some(&2)
+    })
+    .await;
     (late, gate, held)
 }
 
 #[tokio::test]
 async fn a_leader_that_wakes_up_too_late_overwrites_nothing() {
-    for newer_is_gone in [false, true] {
+    for (is_there, newer_is_gone) in [(false, false), (false, true), (true, false), (true, true)] {
         let server = RedisServer::start().await;
         let [other, third] = [node(&server, SHORT).await, node(&server, SHORT).await];
-        let (late, gate, held) = replaced_leader(&server, &other).await;
+        let (late, gate, held) = replaced_leader(&server, &other, is_there).await;
         if newer_is_gone {
             // As when it has expired.
             server.command(&[b"DEL", KEY.as_bytes()]).await;
@@ -69,7 +82,7 @@ async fn a_leader_that_wakes_up_too_late_overwrites_nothing() {
         assert_eq!(held.release().await, 1, "its own caller has what its fill got");
         let lies_there = server.command(&[b"EXISTS", KEY.as_bytes()]).await;
         assert_eq!(lies_there, Reply::Int(i64::from(!newer_is_gone)));
-        let found = if newer_is_gone { None } else { Some(2) };
+        let found = (!newer_is_gone).then_some(2);
         assert_eq!(numbers(&third).get(&1).await.as_deref().copied(), found);
         assert_eq!(numbers(&late).get(&1).await.as_deref().copied(), found);
         until("it has noticed", async || late.stats().lost_leases == 1).await;
@@ -81,7 +94,7 @@ async fn a_leader_whose_lease_another_has_stores_nothing() {
     let server = RedisServer::start().await;
     let gate = Gate::new(Point::BeforeUpdate);
     gate.shut();
-    let redis = Redis::connect(&server.url()).await.unwrap();
+    let redis = patient(&server.url()).connect().await.unwrap();
     let late = node_with(SHORT, Gated { redis, gate: gate.clone() }).await;
     let other = node(&server, SHORT).await;
     let first = held_fill(&numbers(&late), 1, 1).await;
@@ -146,12 +159,12 @@ async fn nodes_do_not_wait_one_by_one_for_an_origin_that_fails() {
     let nodes = nodes(&server, LONG, 12).await;
     let start = Instant::now();
     let got = all_ask(nodes.iter().map(numbers), &Ttl::secs(60), |_| async move {
-        sleep(A_WHILE).await;
+        sleep(SLOW).await;
         Err::<u32, _>(io::Error::other("down"))
     })
     .await;
     assert!(got.iter().all(Result::is_err));
-    took(start, 8 * A_WHILE);
+    took(start, 9 * SLOW);
 }
 
 #[tokio::test]
@@ -233,7 +246,7 @@ async fn on_a_cluster_a_slot_that_is_on_its_way_keeps_no_fill_from_running() {
     let cluster = RedisCluster::start().await;
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        let redis = Redis::builder(&cluster.url_of(0)).deadline(Duration::from_millis(400));
+        let redis = patient(&cluster.url_of(0));
         nodes.push(node_with(LONG, redis.connect().await.unwrap()).await);
     }
     let slow = |call| async move {

@@ -156,7 +156,7 @@ impl<F> Filler<F> {
                     let lifetime = space.store().inner().lifetime(&ttl);
                     space.commit(lead.ticket(), lead.key(), value, lifetime, &tags, seen).await;
                 } else {
-                    seen.passes_awhile();
+                    seen.passes();
                 }
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower_keep_store::remote::Remote;
-use tower_keep_store::{Fill, FillError, L1, Redis, Store, Ttl, Typed};
+use tower_keep_store::{Fill, FillError, L1, Redis, RedisBuilder, Store, Ttl, Typed};
 use tower_keep_testing::RedisServer;
 
 use crate::nodes::{fill, numbers, until};
@@ -25,6 +25,9 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// Sooner than that.
 pub const SOON: Duration = Duration::from_secs(15);
 
+/// How long an origin takes where fills in a row are to be told from fills at once.
+pub const SLOW: Duration = Duration::from_millis(500);
+
 pub const KEY: &str = "tk:1:number:1";
 
 pub async fn node_with(lease: Duration, remote: impl Remote) -> Store {
@@ -34,10 +37,13 @@ pub async fn node_with(lease: Duration, remote: impl Remote) -> Store {
     store
 }
 
+/// A busy machine is slow at times, and fills without a lease are not what most tests are about.
+pub fn patient(url: &str) -> RedisBuilder {
+    Redis::builder(url).deadline(Duration::from_secs(2))
+}
+
 pub async fn node(server: &RedisServer, lease: Duration) -> Store {
-    // A busy machine is slow at times, and a fill without a lease is not what most tests are about.
-    let redis = Redis::builder(&server.url()).deadline(Duration::from_secs(2));
-    node_with(lease, redis.connect().await.unwrap()).await
+    node_with(lease, patient(&server.url()).connect().await.unwrap()).await
 }
 
 pub async fn nodes(server: &RedisServer, lease: Duration, many: usize) -> Vec<Store> {
