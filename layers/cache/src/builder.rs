@@ -283,7 +283,10 @@ impl CacheLayerBuilder {
 
     /// The longest that a request waits for the head of another's response. Then one of those who
     /// waited asks for its own, for which the others wait once more for as long; after that, each of
-    /// them asks for itself. It is also how long the inner service may take, or not be ready, before
+    /// them asks for itself. Where the store has a
+    /// [lease](tower_keep_store::StoreBuilder::lease), it is also the longest that a node waits for what
+    /// another fetches: the whole response, since a response is in the second tier when it is
+    /// complete. It is also how long the inner service may take, or not be ready, before
     /// something stale stands in for it where `stale-if-error` permits (RFC 5861 §4).
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = longest;

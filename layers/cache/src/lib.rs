@@ -98,6 +98,17 @@
 //! as the one before: an origin in trouble isn't met by all at once, and one that recovers answers
 //! the rest from the store.
 //!
+//! # Several nodes
+//!
+//! Over a store with a second tier, what one node has stored all of them have, and what is removed on
+//! one is removed on all. Each asks the inner service for what is in neither tier; if the store has a
+//! [lease](tower_keep_store::StoreBuilder::lease), one does, and the others wait until the response is
+//! complete and in the second tier: they stream only what they fetch themselves. They don't wait for
+//! longer than [`max_wait`](CacheLayerBuilder::max_wait), nor once it is known that the response is
+//! not stored: `no-store`, `private` or too large. A request that has directives of its own, such as a
+//! reload, waits for no other node; nor does one for a variant of a resource that is being fetched for
+//! the first time, where its own node can tell that.
+//!
 //! # What a response says about it
 //!
 //! `Cache-Status` (RFC 9211) is on every response, unless it is

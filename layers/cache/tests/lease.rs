@@ -267,7 +267,7 @@ async fn what_must_be_validated_is_validated_once_for_all() {
         if known {
             sleep(SLOW).await;
         }
-        let age = if known { "max-age=600" } else { "max-age=1" };
+        let age = if known { "max-age=600" } else { "max-age=2" };
         let mut response = answer(&[("cache-control", age), ("etag", "\"e\"")], "page");
         if known {
             *response.body_mut() = answer(&[], "").into_body();
@@ -278,7 +278,7 @@ async fn what_must_be_validated_is_validated_once_for_all() {
     let nodes = Node::several(&server, &origin, 5).await;
     all_ask(&nodes, 1).await;
     assert_eq!(origin.calls(), 1);
-    sleep(Duration::from_millis(1500)).await;
+    sleep(Duration::from_millis(2500)).await;
     for got in all_ask(&nodes, 10).await {
         assert_eq!((got.status, got.text()), (200, "page"));
     }

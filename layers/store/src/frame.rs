@@ -20,8 +20,8 @@
 //!
 //! A lease is an instant in microseconds since 1970 by the server's clock, 0 if there is none; its
 //! highest bit says that nobody need wait, since what was fetched is for nobody else. Whoever takes
-//! it writes a token of its own beside it, in place, by [a script](crate::redis): so what is stored
-//! under an earlier one is refused. That is why neither counts for the checksum.
+//! it writes a token of its own beside it, in place: so what is to be stored in place of an earlier
+//! one is refused. That is why neither counts for the checksum.
 //!
 //! Integers are little-endian. What comes back is untrusted: every length is checked against the
 //! bytes that are there before anything is sliced, and nothing is allocated for a length.

@@ -16,7 +16,8 @@ use tower_keep_store::{Error, Fill, L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
 use leases::{
-    KEY, LONG, SHORT, SLOW, SOON, all_ask, ask, node, node_with, nodes, patient, took, waits,
+    KEY, LONG, MODERATE, SHORT, SLOW, SOON, all_ask, ask, node, node_with, nodes, patient, took,
+    waits,
 };
 use nodes::{A_WHILE, Gate, Gated, Point, fill, held_fill, numbers, until, written};
 
@@ -41,9 +42,9 @@ async fn eight_nodes_with_fifty_callers_each_call_the_origin_once() {
 #[tokio::test]
 async fn a_slow_fill_keeps_its_lease() {
     let server = RedisServer::start().await;
-    let nodes = nodes(&server, SHORT, 3).await;
+    let nodes = nodes(&server, MODERATE, 3).await;
     let got = all_ask(nodes.iter().map(numbers), &Ttl::secs(60), |call| async move {
-        sleep(6 * SHORT).await;
+        sleep(3 * MODERATE).await;
         Ok(call)
     })
     .await;
@@ -230,12 +231,12 @@ async fn a_stale_value_is_served_at_once_and_refreshed_by_one_node() {
 async fn a_stale_value_that_runs_out_meanwhile_gives_way_to_its_refresh() {
     let server = RedisServer::start().await;
     let [a, b] = [node(&server, LONG).await, node(&server, LONG).await];
-    let ttl = Ttl::new(Duration::ZERO).stale_while_revalidate(Duration::from_millis(600));
+    let ttl = Ttl::new(Duration::ZERO).stale_while_revalidate(Duration::from_secs(2));
     all_ask([numbers(&a)], &ttl, |_| async { Ok(1) }).await;
     written(&server, KEY).await;
     // Serves 1, and refreshes it behind that.
     let got = all_ask([numbers(&b)], &Ttl::secs(60), |_| async {
-        sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(3)).await;
         Ok(2)
     })
     .await;

@@ -19,6 +19,9 @@ use crate::nodes::{fill, numbers, until};
 /// As short as it may be.
 pub const SHORT: Duration = Duration::from_millis(300);
 
+/// Short, but a busy machine renews it in time.
+pub const MODERATE: Duration = Duration::from_millis(1500);
+
 /// So long that nobody waits it out: what happens sooner does so for another reason.
 pub const LONG: Duration = Duration::from_secs(60);
 
