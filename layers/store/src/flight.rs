@@ -176,18 +176,26 @@ impl<T> Lead<T> {
         &self.ticket
     }
 
-    /// Begins the fill again, with the ticket that `begin` makes: nothing has been fetched so far, so
-    /// what has come meanwhile came before it. Says whether the earlier ticket was overtaken.
+    /// Begins the fill again, with the ticket that `begin` makes: its origin hasn't been asked, so what
+    /// has been removed or invalidated meanwhile was so before it. Says whether the earlier ticket was
+    /// overtaken; then what has landed is taken back, too.
     ///
     /// Who asks from now on may join, unless another flight has taken off meanwhile.
     pub fn begin_again(&mut self, begin: impl FnOnce() -> Ticket) -> bool {
         // First the new one, so that no removal falls in between.
         let ticket = begin();
-        if let Some(flight) = self.board.lock().get_mut(&self.key).filter(|it| it.id == self.id) {
+        // Nobody joins while the lock is held.
+        let mut flights = self.board.lock();
+        let was_overtaken = self.ticket.is_overtaken();
+        if was_overtaken {
+            self.sender.send_replace(None);
+        }
+        if let Some(flight) = flights.get_mut(&self.key).filter(|flight| flight.id == self.id) {
             flight.fence = ticket.fence();
         }
-        let earlier = std::mem::replace(&mut self.ticket, ticket);
-        earlier.is_overtaken()
+        drop(flights);
+        self.ticket = ticket;
+        was_overtaken
     }
 }
 
@@ -303,10 +311,14 @@ mod tests {
         let Join::Lead(mut lead, _) = join(&flights, &fences) else { panic!() };
         let key = KeyRef::new(b"k");
         let begin = || fences.begin(&[key], Moment::default(), Timestamp::default());
+        lead.land(1);
         assert!(!lead.begin_again(begin));
+        let Join::Follow(mut early) = join(&flights, &fences) else { panic!("it is open") };
+        assert_eq!(early.landed().await, Some(1));
         fences.overtake(key, || ());
         assert!(lead.begin_again(begin), "there was a removal");
-        let Join::Follow(_) = join(&flights, &fences) else { panic!("it is open again") };
+        let Join::Follow(mut late) = join(&flights, &fences) else { panic!("it is open again") };
+        assert!(late.landed().now_or_never().is_none(), "what landed was removed");
         fences.overtake(key, || ());
         let Join::Lead(new, _) = join(&flights, &fences) else { panic!("overtaken once more") };
         assert!(lead.begin_again(begin));

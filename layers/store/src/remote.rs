@@ -43,6 +43,10 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// fenced: whoever gets it changes the token of what lies there, so that a [`Put`] that expects an
     /// earlier one is refused.
     ///
+    /// A frame has the token at its byte 20, and the lease, as the instant at which it ends, at 28; both
+    /// are overwritten in place, and readers find the value as before. Where there is none, 18 bytes
+    /// stand for it: `tl`, the token, the lease. All integers are little-endian and of 8 bytes.
+    ///
     /// Default: there are no leases; everybody gets one, and nobody waits.
     fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
         Box::pin(async move { Ok(Leased::Granted(claim.expected)) })

@@ -29,7 +29,7 @@ use crate::ttl::Lifetime;
 /// This is the level below [`Typed`](crate::Typed), for layers that bring their own single flight,
 /// their own lifetimes or a codec with a body. Lookups and fills are separate steps here:
 /// [`peek`](Self::peek) the first tier, [`begin`](Self::begin) a fill, [`fetch`](Self::fetch) from
-/// the second tier, [`commit`](Self::commit) what the origin said.
+/// the second tier, wait for one's [`turn`](Self::turn), [`commit`](Self::commit) what the origin said.
 ///
 /// Two spaces with the same name share their entries; they must have the same type and codec.
 pub struct Space<V>(Arc<Shared<V>>);

@@ -1,4 +1,4 @@
-//! Several nodes that wait for each other's fills, while each of them removes, sets and invalidates at
+//! Several nodes that wait for each other's fills, while each of them removes and invalidates at
 //! random: none sees what was there, or was being fetched, before what it did itself.
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -51,10 +51,6 @@ impl Node {
             0 => self.values.clear().await,
             1..4 => self.values.remove(&key).await,
             4 => {
-                let ttl = Ttl::secs(60).tags(Self::tags(key));
-                self.values.set(&key, version, ttl).await.unwrap()
-            }
-            5 => {
                 self.values.expire(&key).await;
                 return;
             }

@@ -116,7 +116,7 @@ impl<F> Filler<F> {
             let attempt = turn.attempt(seen).await;
             if turn.has_waited() && lead.begin_again(|| space.begin(&[key.as_ref()])) {
                 // It is what was removed.
-                stale = None;
+                (stale, is_answered) = (None, false);
             }
             if let Attempt::Go(seen) = attempt {
                 break seen;

@@ -59,6 +59,14 @@ pub fn ask(store: &Store, value: u32) -> JoinHandle<u32> {
     tokio::spawn(async move { fill(&numbers, 1, value).await })
 }
 
+/// Waits until `store` has `value` at the key, or nothing.
+pub async fn has(store: &Store, value: Option<u32>) {
+    until("it has what it should", async || {
+        numbers(store).get(&1).await.as_deref().copied() == value
+    })
+    .await;
+}
+
 /// Waits until `store` waits for the fill of another.
 pub async fn waits(store: &Store) {
     until("it waits", async || store.stats().lease_waits > 0).await;
