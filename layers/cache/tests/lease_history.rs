@@ -43,13 +43,13 @@ fn origin(truth: &Versions) -> Origin {
     Origin::new(move |_, request| {
         let truth = Arc::clone(&truth);
         async move {
-            pause(2_000).await;
+            pause(300).await;
             if request.method() != Method::GET {
                 return answer(&[], "");
             }
             let page: usize = request.uri().path()[1..].parse().unwrap();
             let version = truth[page].load(SeqCst).to_string();
-            pause(4_000).await;
+            pause(1_000).await;
             let control = match fastrand::u8(..16) {
                 0 => "no-store",
                 1..8 => "max-age=1, stale-while-revalidate=1",
@@ -118,7 +118,7 @@ async fn history(with_l1: bool) {
                 let page = fastrand::usize(..PAGES);
                 if n == 0 {
                     node.change(page).await;
-                    pause(20_000).await;
+                    pause(5_000).await;
                 } else {
                     node.read(page).await;
                 }
