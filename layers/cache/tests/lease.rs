@@ -104,6 +104,11 @@ fn slow(fields: &'static [(&'static str, &'static str)]) -> Origin {
     })
 }
 
+/// How many leases they have had.
+fn leases(nodes: &[Node]) -> u64 {
+    nodes.iter().map(|node| node.stats().0).sum()
+}
+
 fn took(start: Instant, most: Duration) {
     assert!(start.elapsed() < most, "it took {:?}", start.elapsed());
 }
@@ -137,6 +142,8 @@ async fn what_is_for_one_client_alone_is_not_waited_for_one_by_one() {
         all_ask(&nodes, 1).await;
         took(start, 6 * SLOW);
         assert_eq!(origin.calls(), 8, "{control}");
+        // Nobody else has told the others to wait.
+        assert_eq!(leases(&nodes), 1, "{control}");
     }
 }
 
@@ -162,8 +169,10 @@ async fn a_body_that_turns_out_too_large_lets_the_others_go_before_its_end() {
     let second = b.ask(&[]);
     b.waits().await;
     // All but the last chunk, of which any is too much.
+    let start = Instant::now();
     gate.add_permits(9);
     until("it asks for itself", async || origin.calls() == 2).await;
+    took(start, SOON);
     gate.add_permits(11);
     for got in [first, second] {
         assert_eq!(got.await.unwrap().body.len(), 10 * 1024);
@@ -225,6 +234,8 @@ async fn a_variant_that_nobody_knew_of_is_asked_for_once_by_those_who_want_it() 
         assert_eq!(got.text(), "1");
     }
     assert_eq!(origin.calls(), 1);
+    // That of the variant, too, before the others can find the rule.
+    assert_eq!(leases(&nodes), 2);
 }
 
 #[tokio::test]
