@@ -31,7 +31,7 @@ pub const SOON: Duration = Duration::from_secs(15);
 /// How long an origin takes where fills in a row are to be told from fills at once.
 pub const SLOW: Duration = Duration::from_millis(500);
 
-pub const KEY: &str = "tk:1:number:1";
+pub const KEY: &str = "tk:2:number:1";
 
 pub async fn node_with(lease: Duration, remote: impl Remote) -> Store {
     let l1 = L1::bytes(16 << 20);
