@@ -86,6 +86,10 @@ impl Backlog {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().debts.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().debts.is_empty()
     }

@@ -42,7 +42,7 @@ use crate::epoch::Epochs;
 use crate::error::{Error, RemoteError};
 use crate::event::Announcement;
 use crate::lease::LONGEST_LEASE;
-use crate::remote::{Claim, Leased, Listener, Put, Remote, RemoteFuture, Stored, Term};
+use crate::remote::{Claim, Health, Leased, Listener, Put, Remote, RemoteFuture, Stored, Term};
 use crate::tag::{Strength, Tag};
 
 /// The layout of keys and frames. Another layout gets another number, and so never reads this one.
@@ -114,6 +114,10 @@ impl fmt::Debug for Redis {
 impl Remote for Redis {
     fn is_available(&self) -> bool {
         self.0.is_available()
+    }
+
+    fn health(&self) -> Health {
+        self.0.breaker.health()
     }
 
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {

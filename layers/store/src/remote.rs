@@ -33,6 +33,11 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Whether operations have a chance now. While they don't, the store doesn't try any.
     fn is_available(&self) -> bool;
 
+    /// How its circuit breaker stands, if it has one.
+    fn health(&self) -> Health {
+        Health::default()
+    }
+
     /// What lies at `key`.
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>>;
 
@@ -93,6 +98,15 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Config`] if this second tier can't serve that store, for example because it serves
     /// another one.
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error>;
+}
+
+/// How the circuit breaker of a second tier stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it is open, or half-open: operations are left out.
+    pub resting: bool,
+    /// How often it has opened.
+    pub rests: u64,
 }
 
 /// A frame to be stored.

@@ -8,7 +8,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// How often each thing has happened since the store was built, and how it stands.
         ///
-        /// Taken with [`Store::stats`](crate::Store::stats). Every number only grows.
+        /// Taken with [`Store::stats`](crate::Store::stats). Counts only grow.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -18,6 +18,13 @@ macro_rules! counters {
             pub in_step: bool,
             /// Since when it has, or hasn't, been.
             pub in_step_since: Timestamp,
+            /// Invalidations made here that the second tier hasn't got yet. While there are some, it
+            /// isn't used for anything else.
+            pub owed: u64,
+            /// Whether the second tier is being left alone, after failures in a row.
+            pub l2_resting: bool,
+            /// How often that has begun.
+            pub l2_rests: u64,
         }
 
         #[derive(Debug, Default)]
@@ -26,8 +33,9 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self, in_step: bool, in_step_since: Timestamp) -> Stats {
-                Stats { $($name: self.$name.sum(),)* in_step, in_step_since }
+            /// The counts; how things stand is for the caller to add.
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.sum(),)* ..Stats::default() }
             }
         }
     };
@@ -61,6 +69,10 @@ counters! {
     failed_fills,
     /// Stale values served, because a refresh was running or had failed.
     stale_served,
+    /// Refreshes that began while the value was still fresh.
+    early_refreshes,
+    /// Stale values served without a refresh, because one had failed a moment ago.
+    retries_paused,
     /// Fills whose value was not kept, because an invalidation arrived while they ran.
     overtaken,
     /// Invalidations sent to the other nodes, or received from them.
@@ -93,6 +105,8 @@ pub enum Count {
     FailedFill,
     /// A stale value was served.
     StaleServed,
+    /// A stale value was served without a refresh, because one had failed a moment ago.
+    RetryPaused,
 }
 
 impl Counters {
@@ -102,6 +116,7 @@ impl Counters {
             Count::Coalesced => &self.coalesced,
             Count::FailedFill => &self.failed_fills,
             Count::StaleServed => &self.stale_served,
+            Count::RetryPaused => &self.retries_paused,
         };
         counter.add();
     }

@@ -137,10 +137,18 @@ impl Store {
         inner.spread(Target::Key(key.as_bytes().to_vec()), strength).await
     }
 
-    /// What the store has done so far.
+    /// What the store has done so far, and how it stands.
     pub fn stats(&self) -> Stats {
-        let step = &self.0.step;
-        self.0.counters.snapshot(step.is_in(), step.since())
+        let Inner { step, backlog, remote, counters, .. } = &*self.0;
+        let health = remote.as_ref().map(|remote| remote.health()).unwrap_or_default();
+        Stats {
+            in_step: step.is_in(),
+            in_step_since: step.since(),
+            owed: backlog.len() as u64,
+            l2_resting: health.resting,
+            l2_rests: health.rests,
+            ..counters.snapshot()
+        }
     }
 
     /// Entries in the first tier, and about how many bytes they take.

@@ -73,6 +73,25 @@ async fn what_its_caller_gives_up_during_an_outage_is_owed() {
 }
 
 #[tokio::test]
+async fn a_node_tells_what_it_owes_and_whether_it_leaves_the_server_alone() {
+    let server = RedisServer::start().await;
+    let a = node(&server).await;
+    let on_a = numbers(&a);
+    assert_eq!((a.stats().owed, a.stats().l2_resting, a.stats().l2_rests), (0, false, 0));
+    server.pause();
+    until("failures in a row", async || {
+        on_a.get(&1).await;
+        a.stats().l2_resting
+    })
+    .await;
+    assert_eq!(on_a.remove(&1).await, Reach::ThisNode);
+    assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
+    assert_eq!((a.stats().owed, a.stats().l2_rests), (2, 1));
+    server.resume();
+    until("it is paid", async || a.stats().owed == 0 && !a.stats().l2_resting).await;
+}
+
+#[tokio::test]
 async fn what_is_invalidated_again_while_it_is_replayed_is_replayed_again() {
     let server = RedisServer::start().await;
     let gate = Gate::new(Point::AfterInvalidate);
