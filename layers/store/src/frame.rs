@@ -54,6 +54,8 @@ const MAX_META_LEN: usize = 32 * 1024;
 pub(crate) struct FrameMeta {
     pub(crate) lifetime: Lifetime,
     pub(crate) softened: bool,
+    /// How long its fill took, in milliseconds.
+    pub(crate) took: u32,
     pub(crate) tags: Vec<(Tag, Epochs)>,
 }
 
@@ -61,6 +63,7 @@ pub(crate) struct FrameMeta {
 struct WireMeta {
     lifetime: Lifetime,
     softened: bool,
+    took: u32,
     tags: Vec<(String, u64, u64)>,
 }
 
@@ -89,6 +92,7 @@ pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, value: &Encoded) -
     let wire = WireMeta {
         lifetime: meta.lifetime,
         softened: meta.softened,
+        took: meta.took,
         tags: meta.tags.iter().map(|(t, e)| (t.as_str().to_owned(), e.hard, e.soft)).collect(),
     };
     let meta = bincode::serde::encode_to_vec(wire, bincode::config::standard()).ok()?;
@@ -199,6 +203,7 @@ fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
     Some(FrameMeta {
         lifetime: wire.lifetime,
         softened: wire.softened,
+        took: wire.took,
         tags: tags.collect::<Option<_>>()?,
     })
 }
@@ -233,6 +238,7 @@ mod tests {
         FrameMeta {
             lifetime: Lifetime { stored_at, fresh_until, refresh_until, keep_until },
             softened: false,
+            took: 5,
             tags: vec![
                 (Tag::everything(), Epochs::all(9)),
                 (Tag::new("a").unwrap(), Epochs { hard: 1, soft: 2, touched: 1 }),

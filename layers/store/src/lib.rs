@@ -36,6 +36,7 @@
 
 mod backlog;
 mod codec;
+mod early;
 mod epoch;
 mod error;
 mod event;
@@ -57,6 +58,7 @@ mod stats;
 mod store;
 mod tag;
 mod tag_table;
+mod throttle;
 mod time;
 mod ttl;
 mod typed;
@@ -81,6 +83,7 @@ pub use space::{Seen, Space};
 pub use stats::{Count, Stats};
 pub use store::{Store, StoreBuilder};
 pub use tag::{MAX_TAG_LEN, MAX_TAGS, Reach, Strength, Tag};
+pub use throttle::Retry;
 pub use time::Timestamp;
 pub use ttl::{Lifetime, State, Ttl};
 pub use typed::{Fill, Typed};

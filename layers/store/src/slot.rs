@@ -4,10 +4,14 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use crate::early::Beta;
+use crate::epoch::Moment;
 use crate::tag::Tag;
 use crate::tag_table::Stamps;
+use crate::throttle::{Retry, Throttle};
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
 
@@ -23,7 +27,13 @@ pub(crate) struct Slot {
     pub(crate) order: u64,
     /// When this node got it from its origin; for one that came from the second tier, never.
     pub(crate) fetched_at: Timestamp,
+    /// How long its fill took, in milliseconds; 0 if that isn't known, or there was none.
+    took: u32,
     softened: AtomicBool,
+    /// No early refresh begins before this, in milliseconds.
+    early_after: AtomicU64,
+    /// What came of refreshing it.
+    throttle: Throttle,
     value: Arc<dyn Any + Send + Sync>,
 }
 
@@ -46,14 +56,32 @@ impl Slot {
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
             order,
             fetched_at,
+            took: 0,
             softened: AtomicBool::new(softened),
+            early_after: AtomicU64::new(0),
+            throttle: Throttle::default(),
             value,
+        }
+    }
+
+    /// The same, of which the fill took so many milliseconds.
+    pub(crate) fn took(self, took: u32) -> Self {
+        Self { took, ..self }
+    }
+
+    /// If this is what lies in `there`, read once more: takes over what came of refreshing that.
+    pub(crate) fn inherit(&self, there: &Self) {
+        if there.lifetime == self.lifetime {
+            self.throttle.inherit(&there.throttle);
+            let early_after = there.early_after.load(Ordering::Relaxed);
+            self.early_after.store(early_after, Ordering::Relaxed);
         }
     }
 
     /// Makes it stale from now on.
     pub(crate) fn soften(&self) {
         self.softened.store(true, Ordering::Release);
+        self.throttle.end();
     }
 
     pub(crate) fn state(&self, now: Timestamp) -> State {
@@ -128,6 +156,45 @@ impl<V> Hit<V> {
     pub fn all_tags(&self) -> impl Iterator<Item = &Tag> {
         let tags = self.slot.stamps.iter().map(|stamp| stamp.cell.tag());
         tags.filter(|tag| !tag.is_own() || tag.is_part())
+    }
+
+    /// Whether this fresh entry is to be refreshed already, `beta` being the eagerness: by the die, and
+    /// not again within `pause`, whatever becomes of it. One who is told so has that to do.
+    #[inline]
+    pub(crate) fn is_due_early(&self, beta: Beta, now: Timestamp, pause: Duration) -> bool {
+        let slot = &self.slot;
+        beta.is_due(slot.took, &slot.lifetime, now, fastrand::f64)
+            && self.state == State::Fresh
+            && self.claim_early(now, pause)
+    }
+
+    #[cold]
+    fn claim_early(&self, now: Timestamp, pause: Duration) -> bool {
+        let after = self.slot.early_after.load(Ordering::Relaxed);
+        let next = now.saturating_add(pause).as_millis();
+        now.as_millis() >= after
+            && !self.slot.throttle.is_paused(now)
+            && self
+                .slot
+                .early_after
+                .compare_exchange(after, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// What one does who finds this, and it isn't fresh. After a failure its origin is asked again
+    /// once in each `pause`, behind the caller's back, which takes `longest` at most. An invalidation
+    /// ends the pause.
+    pub fn retry(&self, now: Timestamp, pause: Duration, longest: Duration) -> Retry {
+        self.slot.throttle.turn(now, pause, longest, &self.slot.stamps)
+    }
+
+    /// Whether a refresh of this has failed lately, so that it is served in need.
+    pub(crate) fn is_relied_on(&self, now: Timestamp) -> bool {
+        self.slot.throttle.is_relied_on(now, &self.slot.stamps)
+    }
+
+    pub(crate) fn refresh_failed(&self, now: Timestamp, pause: Duration, as_of: Moment) {
+        self.slot.throttle.failed(now, pause, as_of);
     }
 
     /// What it is good for at `now`: an invalidation may have come since the lookup.

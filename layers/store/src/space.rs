@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::backlog::{Debt, Target};
 use crate::codec::{Codec, Encoded};
+use crate::early::Beta;
 use crate::epoch::Moment;
 use crate::fence::Ticket;
 use crate::flight::Flights;
@@ -22,7 +23,7 @@ use crate::store::{Inner, Store};
 use crate::tag::{Reach, Strength, Tag};
 use crate::tag_table::{Stamps, predates};
 use crate::time::Timestamp;
-use crate::ttl::Lifetime;
+use crate::ttl::{Lifetime, State};
 
 /// The entries of one kind: one name, one codec, one type of value.
 ///
@@ -125,6 +126,16 @@ impl<V: Send + Sync + 'static> Space<V> {
         let hit = Hit::new(slot, now)?;
         inner.counters.l1_hits.add();
         Some(hit)
+    }
+
+    /// Whether the first tier holds an entry that [`peek`](Self::peek) doesn't return, because this
+    /// node has been out of step for too long to vouch for it.
+    pub fn is_unvouched(&self, key: KeyRef<'_>, now: Timestamp) -> bool {
+        let inner = self.inner();
+        !inner.step.is_in()
+            && inner.l1.as_ref().and_then(|l1| l1.get(key)).is_some_and(|slot| {
+                !inner.step.vouches_for(&slot, now) && slot.state(now) != State::Gone
+            })
     }
 
     /// As [`peek`](Self::peek), for one who only wants to know, and isn't counted.
@@ -232,7 +243,10 @@ impl<V: Send + Sync + 'static> Space<V> {
         let order = ticket.order();
         let never = Timestamp::default();
         let slot = Slot::new(value, meta.lifetime, meta.softened, stamps, order, bytes, never);
-        let slot = Arc::new(slot);
+        let slot = Arc::new(slot.took(meta.took));
+        if let Some(there) = inner.l1.as_ref().and_then(|l1| l1.get(key)) {
+            slot.inherit(&there);
+        }
         let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
         // A removal since the fill began means that what was read may be what was removed.
         ticket.redeem(|| inner.keep_newest(key, slot))?;
@@ -261,7 +275,8 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.overtaken.add();
             return None;
         }
-        let entry = self.entry(key, value, lifetime, stamped, ticket.order());
+        let took = inner.clock.now().saturating_since(ticket.began());
+        let entry = self.entry(key, value, lifetime, stamped, ticket.order(), took);
         let slot = Arc::clone(&entry.slot);
         // A fill that began later, and was quicker, has what is newer.
         if ticket.redeem(|| inner.keep_newest(key, Arc::clone(&slot))) != Some(true) {
@@ -316,7 +331,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         // As of no moment: an invalidation that comes while this is on its way counts as before it,
         // or, once the tags have been asked, as after it.
         let stamped = self.stamped(tags).await;
-        let entry = self.entry(key, value, lifetime, stamped, inner.fences.next_order());
+        let order = inner.fences.next_order();
+        let entry = self.entry(key, value, lifetime, stamped, order, Duration::ZERO);
         let slot = Arc::clone(&entry.slot);
         let (now, began) = (inner.tags.now(), inner.clock.now());
         let ticket = inner.fences.take_over(key, now, began, || inner.keep(key, Arc::clone(&slot)));
@@ -339,6 +355,44 @@ impl<V: Send + Sync + 'static> Space<V> {
             if was_overtaken { inner.drop_slots(key) } else { inner.keep(key, slot) }
         });
         reach
+    }
+
+    /// Whether this fresh entry is to be refreshed already, so that nobody has to wait for that later:
+    /// by a die that is thrown with the [eagerness](crate::StoreBuilder::early_refresh) `beta`, the
+    /// store's unless it is given. Not again within `pause`, whatever becomes of it: one who is told so
+    /// has that to do.
+    #[inline]
+    pub fn is_due_early(
+        &self,
+        hit: &Hit<V>,
+        beta: Option<f64>,
+        now: Timestamp,
+        pause: Duration,
+    ) -> bool {
+        self.is_due_early_by(hit, beta.map(Beta::new), now, pause)
+    }
+
+    #[inline]
+    pub(crate) fn is_due_early_by(
+        &self,
+        hit: &Hit<V>,
+        beta: Option<Beta>,
+        now: Timestamp,
+        pause: Duration,
+    ) -> bool {
+        let inner = self.inner();
+        let is_due = hit.is_due_early(beta.unwrap_or(inner.early), now, pause);
+        if is_due {
+            inner.counters.early_refreshes.add();
+        }
+        is_due
+    }
+
+    /// A refresh of this entry has failed: its origin isn't asked again for `pause`, or up to a fifth
+    /// less. See [`Hit::retry`].
+    pub fn refresh_failed(&self, hit: &Hit<V>, pause: Duration) {
+        let inner = self.inner();
+        hit.refresh_failed(inner.clock.now(), pause, inner.tags.now());
     }
 
     /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale
@@ -376,8 +430,10 @@ impl<V: Send + Sync + 'static> Space<V> {
         lifetime: Lifetime,
         Stamped { stamps, resolved }: Stamped,
         order: u64,
+        took: Duration,
     ) -> Entry {
         let inner = self.inner();
+        let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
         let codec = &self.0.codec;
         let encoded = if inner.remote.is_some() || codec.weighs_encoded() {
             codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
@@ -391,12 +447,12 @@ impl<V: Send + Sync + 'static> Space<V> {
         };
         let frame = encoded.filter(|_| resolved).and_then(|encoded| {
             let tags = stamps.iter().map(|stamp| (stamp.cell.tag().clone(), stamp.epochs));
-            let meta = FrameMeta { lifetime, softened: false, tags: tags.collect() };
+            let meta = FrameMeta { lifetime, softened: false, took, tags: tags.collect() };
             frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
         });
         let bytes = bytes.saturating_add(key.as_bytes().len());
         let slot = Slot::new(value, lifetime, false, stamps, order, bytes, inner.clock.now());
-        Entry { slot: Arc::new(slot), frame, lifetime }
+        Entry { slot: Arc::new(slot.took(took)), frame, lifetime }
     }
 
     /// Writes an entry to the second tier, if it can be written there now.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::early::Beta;
 use crate::error::Error;
 use crate::tag::{MAX_TAGS, Tag};
 use crate::time::Timestamp;
@@ -29,6 +30,7 @@ pub struct Ttl {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     jitter: Option<u8>,
+    early: Option<Beta>,
     tags: Vec<String>,
 }
 
@@ -67,6 +69,16 @@ impl Ttl {
         self
     }
 
+    /// How eagerly the value is refreshed before it stops being fresh, in the background, so that
+    /// nobody waits for that: 1 is right where the time that fills take varies little, more is
+    /// earlier, 0 is not at all. It overrides the [store's default](crate::StoreBuilder::early_refresh),
+    /// and is that of whoever asks for the value.
+    #[must_use]
+    pub fn early_refresh(mut self, beta: f64) -> Self {
+        self.early = Some(Beta::new(beta));
+        self
+    }
+
     /// Adds tags, under which the value can be invalidated together with others.
     #[must_use]
     pub fn tags<I>(mut self, tags: I) -> Self
@@ -76,6 +88,10 @@ impl Ttl {
     {
         self.tags.extend(tags.into_iter().map(Into::into));
         self
+    }
+
+    pub(crate) fn early(&self) -> Option<Beta> {
+        self.early
     }
 
     /// The tags, checked.

@@ -1,5 +1,6 @@
 //! Typed values: `get_or_try_set` and its relatives.
 
+mod behind;
 mod fill;
 mod landing;
 
@@ -13,7 +14,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
 pub use self::fill::Fill;
-use self::landing::{Filler, Landing};
+use self::landing::Landing;
 use crate::error::{BoxError, Error, FillError};
 use crate::flight::{Flights, Follow, Join};
 use crate::key::{KeyBuf, KeyRef, ToKey};
@@ -24,6 +25,9 @@ use crate::ttl::{State, Ttl};
 
 /// The longest that a fill may take, unless set: 30 s.
 const HARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a key's origin is left alone after a failure, unless set: 1 s.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many keys are asked of the second tier at once: few enough for all answers to arrive within
 /// its deadline.
@@ -38,13 +42,21 @@ pub struct Typed<K: ?Sized, V> {
     flights: Flights<Landing<V>>,
     soft_timeout: Option<Duration>,
     hard_timeout: Duration,
+    retry_pause: Duration,
     key: PhantomData<fn(&K)>,
 }
 
 impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     pub(crate) fn new(space: Space<V>) -> Self {
         let flights = space.flights();
-        Self { space, flights, soft_timeout: None, hard_timeout: HARD_TIMEOUT, key: PhantomData }
+        Self {
+            space,
+            flights,
+            soft_timeout: None,
+            hard_timeout: HARD_TIMEOUT,
+            retry_pause: RETRY_PAUSE,
+            key: PhantomData,
+        }
     }
 
     /// Where a stale value may be served if the fill fails, serve it after `timeout`, too; the fill
@@ -63,17 +75,31 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         self
     }
 
+    /// After a refresh has failed, how long the key's stale value is served without asking its origin
+    /// again; up to a fifth less, at random. Then one caller's fill tries again in the background, while
+    /// all are served at once: nobody waits for an origin that has just failed. So one that is back is
+    /// noticed within this time. Where nobody asks for twice as long, the failure is forgotten.
+    ///
+    /// An invalidation ends the pause. Each node pauses by itself, and only where its first tier holds
+    /// the value. Zero: every caller asks, and waits. Default: 1 s.
+    #[must_use]
+    pub fn retry_pause(mut self, pause: Duration) -> Self {
+        self.retry_pause = pause;
+        self
+    }
+
     fn key(&self, key: &K) -> KeyBuf {
         let mut buf = self.space.key_buf();
         key.write_key(&mut buf);
         buf
     }
 
-    /// The value at `key`, from either tier, if it is fresh, or stale but allowed to be served.
+    /// The value at `key`, from either tier, if it is fresh, or stale but allowed to be served: within
+    /// its `stale_while_revalidate`, or its `stale_if_error` if a refresh has just failed.
     pub async fn get(&self, key: &K) -> Option<Arc<V>> {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let is_served = |hit: &Hit<V>| matches!(hit.state(), State::Fresh | State::Stale);
+        let is_served = |hit: &Hit<V>| self.is_served(hit);
         let hit = match self.space.peek(key, self.space.store().now()).filter(is_served) {
             Some(hit) => Some(hit),
             // Also when the first tier holds one that has outlived its use: another node may have
@@ -133,9 +159,12 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
 
     /// The value at `key`; if there is none, the one that `fill` returns, which is stored.
     ///
-    /// - A fresh value is returned at once.
+    /// - A fresh value is returned at once; near its end, one that is often asked for is
+    ///   [refreshed](crate::StoreBuilder::early_refresh) behind the caller's back.
     /// - A stale one within its `stale_while_revalidate` is returned at once, and refreshed behind
     ///   the caller's back.
+    /// - One that is served though a refresh of it has failed is refreshed again after a
+    ///   [pause](Self::retry_pause), and nobody waits for that either.
     /// - Otherwise one caller's `fill` runs, for all who ask meanwhile. If it fails or takes too
     ///   long, a value within its `stale_if_error` is returned.
     ///
@@ -163,7 +192,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     }
 
     /// As [`get_or_try_set`](Self::get_or_try_set), for fills that make use of the earlier value:
-    /// `fill` gets the one that is no longer fresh, if there is one, and may answer
+    /// `fill` gets the one that is to be replaced, if there is one, and may answer
     /// [`Fill::not_modified`].
     ///
     /// # Errors
@@ -183,13 +212,17 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let stale = match self.space.peek(key, self.space.store().now()) {
-            Some(hit) if hit.state() == State::Fresh => return Ok(hit.into_value()),
-            stale => stale,
+        let stale = self.space.peek(key, self.space.store().now());
+        let (ttl, fill) = match &stale {
+            Some(hit) => match self.answered(key, hit, ttl, fill) {
+                Ok(()) => return Ok(hit.clone().into_value()),
+                Err(given_back) => given_back,
+            },
+            None => (ttl, fill),
         };
         let inner = self.space.store().inner();
         let asked = self.space.moment();
-        let mut filler = Some(Filler { ttl, fill, timeout: self.hard_timeout });
+        let mut filler = Some(self.filler(ttl, fill));
         let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
         loop {
             let mut follow = match self.flights.join(key, || self.space.begin(&[key])) {

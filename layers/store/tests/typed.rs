@@ -101,8 +101,9 @@ async fn stale_if_error_outlives_a_broken_origin() {
     let ttl = Ttl::secs(10).stale_if_error(SECOND * 60);
     numbers.get_or_try_set(&1, ttl.clone(), || async { Ok::<_, io::Error>(1) }).await.unwrap();
     advance(SECOND * 30).await;
-    assert_eq!(*numbers.get_or_try_set(&1, ttl.clone(), fail).await.unwrap(), 1);
     assert!(numbers.get(&1).await.is_none(), "a plain read serves only what needs no excuse");
+    assert_eq!(*numbers.get_or_try_set(&1, ttl.clone(), fail).await.unwrap(), 1);
+    assert_eq!(numbers.get(&1).await.as_deref(), Some(&1), "and there is one now");
     advance(SECOND * 41).await;
     let error = numbers.get_or_try_set(&1, ttl, fail).await.unwrap_err();
     assert!(error.downcast_ref::<io::Error>().is_some(), "{error:?}");

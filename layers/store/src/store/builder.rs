@@ -11,6 +11,7 @@ use super::coherence::Coherence;
 use super::inner::{FlightsByName, Inner};
 use super::step::Step;
 use crate::backlog::Backlog;
+use crate::early::Beta;
 use crate::error::Error;
 use crate::fence::Fences;
 use crate::l1::{L1, Memory};
@@ -28,6 +29,7 @@ use crate::time::Clock;
 /// | --- | --- |
 /// | [`l1`](Self::l1), [`l2`](Self::l2) | none; at least one is needed |
 /// | [`jitter`](Self::jitter) | 5 % |
+/// | [`early_refresh`](Self::early_refresh) | 1 |
 /// | [`max_fill`](Self::max_fill) | 60 s |
 /// | [`lease`](Self::lease) | off |
 /// | [`max_tags`](Self::max_tags) | 100,000 |
@@ -39,6 +41,7 @@ pub struct StoreBuilder {
     l1: Option<L1>,
     l2: Option<Arc<dyn Remote>>,
     jitter: u8,
+    early: Beta,
     max_fill: Duration,
     lease: Option<Duration>,
     max_tags: usize,
@@ -52,6 +55,7 @@ impl Default for StoreBuilder {
             l1: None,
             l2: None,
             jitter: 5,
+            early: Beta::ONE,
             max_fill: Duration::from_secs(60),
             lease: None,
             max_tags: 100_000,
@@ -78,6 +82,21 @@ impl StoreBuilder {
     /// is shortened at random, unless its [`Ttl`](crate::Ttl) says otherwise.
     pub fn jitter(mut self, percent: u8) -> Self {
         self.jitter = percent.min(100);
+        self
+    }
+
+    /// How eagerly entries are refreshed while they are still fresh, in the background, so that nobody
+    /// waits for an entry that is often asked for.
+    ///
+    /// Each lookup throws a die: the longer the fill took, the nearer the end, and the more lookups,
+    /// the surer one of them begins a refresh ([XFetch](https://doi.org/10.14778/2757807.2757813)). At
+    /// 1 and 1,000 lookups a second, what takes 100 ms to fill is refreshed about half a second before
+    /// its end. More is earlier, 0 is not at all. Nothing is refreshed in the first half of its time, nor
+    /// what took less than a millisecond to fill or was [`set`](crate::Typed::set), and hardly ever what
+    /// is asked for more rarely than once in the time of a fill. No value is served that would not have
+    /// been otherwise: it costs a few fills more, and no staleness.
+    pub fn early_refresh(mut self, beta: f64) -> Self {
+        self.early = Beta::new(beta);
         self
     }
 
@@ -184,6 +203,7 @@ impl StoreBuilder {
             id: fastrand::u64(..),
             flights: FlightsByName::default(),
             jitter: self.jitter,
+            early: self.early,
             max_fill: self.max_fill,
             lease: self.lease,
         });

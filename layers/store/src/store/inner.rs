@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::step::Step;
 use crate::backlog::Backlog;
+use crate::early::Beta;
 use crate::epoch::Epochs;
 use crate::error::RemoteError;
 use crate::fence::Fences;
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) id: u64,
     pub(super) flights: FlightsByName,
     pub(super) jitter: u8,
+    pub(crate) early: Beta,
     pub(crate) max_fill: Duration,
     /// How long a lease is; none, if there are none.
     pub(crate) lease: Option<Duration>,

@@ -43,7 +43,7 @@ impl Step {
         }
     }
 
-    pub(super) fn is_in(&self) -> bool {
+    pub(crate) fn is_in(&self) -> bool {
         self.lost_at.load(Ordering::Acquire) == 0
     }
 

@@ -73,6 +73,7 @@ pub(super) struct Filler<F> {
     pub(super) ttl: Ttl,
     pub(super) fill: F,
     pub(super) timeout: Duration,
+    pub(super) retry_pause: Duration,
 }
 
 impl<F> Filler<F> {
@@ -89,10 +90,14 @@ impl<F> Filler<F> {
         E: Into<BoxError>,
     {
         let counters = &space.store().inner().counters;
+        // One that is refreshed early is fresh itself: only a later one will do.
+        let early = stale.as_ref().filter(|hit| hit.state() == State::Fresh);
+        let due = early.map(|hit| hit.lifetime().fresh_until);
+        let will_do = |hit: &Hit<V>| {
+            hit.state() == State::Fresh && due.is_none_or(|due| hit.lifetime().fresh_until > due)
+        };
         // Another flight may have landed between this one's look and its start.
-        if let Some(hit) =
-            space.peek(lead.key(), space.store().now()).filter(|hit| hit.state() == State::Fresh)
-        {
+        if let Some(hit) = space.peek(lead.key(), space.store().now()).filter(will_do) {
             return lead.land(Landing::stored(hit));
         }
         let key = lead.key().to_key();
@@ -101,7 +106,7 @@ impl<F> Filler<F> {
         let seen = loop {
             let (found, seen) = space.fetch(lead.ticket(), key.as_ref()).await;
             match found {
-                Some(hit) if hit.state() == State::Fresh => return lead.land(Landing::stored(hit)),
+                Some(hit) if will_do(&hit) => return lead.land(Landing::stored(hit)),
                 Some(hit) => {
                     if hit.state() == State::Stale && !is_answered {
                         // Nobody needs to wait for the refresh.
@@ -161,6 +166,9 @@ impl<F> Filler<F> {
             }
             Err(error) => {
                 counters.failed_fills.add();
+                if let Some(hit) = &stale {
+                    space.refresh_failed(hit, self.retry_pause);
+                }
                 // One who waits falls back on what it knows; one who came from the second tier's
                 // stale value has it here.
                 let fallback = stale.filter(|hit| hit.state_at(space.store().now()) != State::Gone);
