@@ -43,6 +43,8 @@ use crate::vary::UNTRUSTED;
 /// | [`hit_for_miss`](Self::hit_for_miss) | 60 s |
 /// | [`keep_for_validation`](Self::keep_for_validation) | 1 h |
 /// | [`finish_abandoned`](Self::finish_abandoned) | true |
+/// | [`early_refresh`](Self::early_refresh) | the store's |
+/// | [`retry_pause`](Self::retry_pause) | 1 s |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CacheLayerBuilder {
@@ -62,6 +64,8 @@ pub struct CacheLayerBuilder {
     hit_for_miss: Duration,
     keep_for_validation: Duration,
     finish_abandoned: bool,
+    early_refresh: Option<f64>,
+    retry_pause: Duration,
 }
 
 impl CacheLayerBuilder {
@@ -83,6 +87,8 @@ impl CacheLayerBuilder {
             hit_for_miss: Duration::from_secs(60),
             keep_for_validation: Duration::from_secs(3600),
             finish_abandoned: true,
+            early_refresh: None,
+            retry_pause: Duration::from_secs(1),
         }
     }
 
@@ -324,6 +330,30 @@ impl CacheLayerBuilder {
         self
     }
 
+    /// How eagerly responses are refreshed while they are still fresh, in place of the
+    /// [store's setting](tower_keep_store::StoreBuilder::early_refresh): 0 is not at all. A request
+    /// whose answer is due is answered with it at once, and sent on as well, without its own
+    /// conditions and cache directives.
+    pub fn early_refresh(mut self, beta: f64) -> Self {
+        self.early_refresh = Some(beta);
+        self
+    }
+
+    /// After a refresh has failed, how long something stale is served, where `stale-if-error` or
+    /// `stale-while-revalidate` permits, without asking the origin for it again; up to a fifth less,
+    /// at random. Then one request tries again, while it is answered at once like all others: nobody
+    /// waits for an origin that has just failed. So one that is back is noticed within this time. Where
+    /// nobody asks for twice as long, the failure is forgotten, and the next request waits for the
+    /// origin's answer.
+    ///
+    /// A request with `no-cache` goes to the origin all the same, as does any for a response that
+    /// must be validated. An invalidation ends the pause. Each node pauses by itself, and only where its
+    /// first tier holds the response. Zero: every request asks.
+    pub fn retry_pause(mut self, pause: Duration) -> Self {
+        self.retry_pause = pause;
+        self
+    }
+
     /// The layer.
     ///
     /// # Errors
@@ -372,6 +402,8 @@ impl CacheLayerBuilder {
             max_lag: self.max_lag,
             keep_for_validation: self.keep_for_validation,
             finish_abandoned: self.finish_abandoned,
+            early_refresh: self.early_refresh,
+            retry_pause: self.retry_pause,
         };
         let core = Core {
             flights: space.flights(),

@@ -11,6 +11,13 @@ use crate::field::with_digits;
 /// The field.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// The `detail` of what stands in for an origin that failed.
+pub(crate) const STALE_IF_ERROR: &str = "stale-if-error";
+
+/// The `detail` of what is stored, but was not served: this node hasn't heard for too long what the
+/// others invalidate.
+pub(crate) const OUT_OF_STEP: &str = "out-of-step";
+
 /// What a cache calls itself, as it stands in the field: a structured-field token or string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CacheName(String);
@@ -147,6 +154,12 @@ pub(crate) fn hit_value(name: &CacheName, ttl: i64) -> HeaderValue {
     })
 }
 
+/// The same of a stale response that stands in for an origin which has failed lately.
+pub(crate) fn hit_in_need_value(name: &CacheName, ttl: i64) -> HeaderValue {
+    let hit = hit_value(name, ttl);
+    value([hit.as_bytes(), b"; detail=", STALE_IF_ERROR.as_bytes()].concat())
+}
+
 fn value(text: Vec<u8>) -> HeaderValue {
     // Names, details and digits are printable ASCII.
     HeaderValue::from_maybe_shared(Bytes::from(text))
@@ -162,6 +175,7 @@ mod tests {
         let name = CacheName::new("tower-keep").unwrap();
         assert_eq!(hit_value(&name, 60), "tower-keep; hit; ttl=60");
         assert_eq!(hit_value(&name, -5), "tower-keep; hit; ttl=-5");
+        assert_eq!(hit_in_need_value(&name, -5), "tower-keep; hit; ttl=-5; detail=stale-if-error");
         let status =
             CacheStatus::forwarded(Fwd::UriMiss).fwd_status(StatusCode::OK).stored().collapsed();
         assert_eq!(

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) max_lag: Duration,
     pub(crate) keep_for_validation: Duration,
     pub(crate) finish_abandoned: bool,
+    pub(crate) early_refresh: Option<f64>,
+    pub(crate) retry_pause: Duration,
 }
 
 /// What the key of a request covers beside its target.

@@ -18,11 +18,10 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt;
-use tower_keep_store::{Attempt, BoxError, Count, Hit, Lead, Seen};
+use tower_keep_store::{Attempt, BoxError, Count, Hit, Lead, Seen, Timestamp};
 use tower_service::Service;
 
 use crate::body::CacheBody;
-use crate::cache_status::CacheStatus;
 use crate::conditional::{means_validation, strip_conditionals};
 use crate::core::Core;
 use crate::judge::judge;
@@ -68,6 +67,8 @@ pub(crate) struct Fill<S, ReqBody, ResBody, E> {
     pub(crate) answer: Answerer<Miss<S, ReqBody>, ResBody, E>,
     /// Nobody waits for it; it is done all the same.
     pub(crate) background: bool,
+    /// What is fresh only until then is to be refreshed all the same.
+    pub(crate) due: Option<Timestamp>,
     /// How many fills the leader has seen fail before.
     pub(crate) failures: u32,
 }
@@ -91,7 +92,7 @@ where
         let key = core.space.key(self.miss.look.place.key());
         // Another flight may have landed between this one's look and its start.
         if let Some(hit) = core.space.peek(key, core.now()) {
-            if self.reuse(&hit) == Reuse::Fresh {
+            if self.reuse(&hit) == Reuse::Fresh && self.is_new(&hit) {
                 return self.found(&hit);
             }
             if hit.response().is_some() {
@@ -109,9 +110,10 @@ where
             Looked::Changed => return self.changed(),
         };
 
-        let Self { miss, asked, lead, mut answer, background, failures } = self;
+        let Self { miss, asked, lead, mut answer, background, failures, .. } = self;
         let Miss { service, mut request, directives, look, .. } = miss;
-        let Look { place, found: stale, fwd, .. } = look;
+        let status = look.status();
+        let Look { place, found: stale, .. } = look;
         // The response is for all who wait, so the conditions of one must not shape it.
         strip_conditionals(request.headers_mut());
         // Only where the method has conditions, and parts (RFC 9110 §13.2.1, §14.2).
@@ -130,7 +132,6 @@ where
         core.space.count(Count::Fill);
         let bounds = bounds(&core, background);
         let request_ms = core.now_ms();
-        let status = CacheStatus::forwarded(fwd);
         let stands_in = || respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         let result = {
             let mut call = pin!(service.oneshot(request));
@@ -143,6 +144,7 @@ where
                     () = unwanted(&mut answer, &lead, &bounds) => return,
                     () = hangs.as_mut(), if patient => {
                         patient = false;
+                        core.refresh_failed(stale.as_ref());
                         if let Some(reply) = stands_in() {
                             lead.land(Landing::Failed(Failure::hanging(stale.clone())));
                             let (nobody, _) = oneshot::channel();
@@ -185,7 +187,7 @@ where
                     return Looked::Varies(hit);
                 }
                 match self.reuse(&hit) {
-                    Reuse::Fresh | Reuse::Stale => {
+                    Reuse::Fresh | Reuse::Stale if self.is_new(&hit) => {
                         self.found(&hit);
                         return Looked::Answered;
                     }
@@ -194,7 +196,8 @@ where
                         self.found(&hit);
                         self.background = true;
                     }
-                    Reuse::MustValidate => {}
+                    // Or it is what is to be refreshed.
+                    Reuse::MustValidate | Reuse::Fresh | Reuse::Stale => {}
                 }
                 self.miss.look.put(core, hit);
             }
@@ -242,6 +245,11 @@ where
     fn reuse(&self, hit: &Hit<Stored>) -> Reuse {
         judge(hit, self.asked.wish(&self.miss.directives), self.miss.core.now_ms())
             .map_or(Reuse::MustValidate, |(_, reuse)| reuse)
+    }
+
+    /// Whether this isn't what was to be refreshed.
+    fn is_new(&self, hit: &Hit<Stored>) -> bool {
+        self.due.is_none_or(|due| hit.lifetime().fresh_until > due)
     }
 
     /// Answers everybody from what is stored.

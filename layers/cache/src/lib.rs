@@ -120,6 +120,7 @@
 #![doc = include_str!("../docs/rfc9111.md")]
 
 mod age;
+mod behind;
 mod body;
 mod body_key;
 mod budget;

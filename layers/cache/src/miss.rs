@@ -8,12 +8,11 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment};
+use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment, Timestamp};
 use tower_service::Service;
 use tracing::Instrument as _;
 
 use crate::body::CacheBody;
-use crate::cache_status::CacheStatus;
 use crate::core::{Core, Place, variant_key};
 use crate::fill::{Answer, Answerer, Fill};
 use crate::judge::{Wish, usable};
@@ -97,7 +96,7 @@ where
                     // The leader doesn't follow itself.
                     drop(follow);
                     let (answer, answered) = oneshot::channel();
-                    let fill = self.fill(lead, answer, false, failures);
+                    let fill = self.fill(lead, answer, failures);
                     let task = tokio::spawn(fill.run().in_current_span());
                     match answered.await {
                         Ok(Answer::Done(result)) => return result,
@@ -172,8 +171,9 @@ where
         self.look.again(&self.core, self.request.headers());
     }
 
-    /// Refreshes what is stored, for nobody in particular, unless that is being done already.
-    pub(crate) fn refresh(mut self) {
+    /// Refreshes what is stored, for nobody in particular, unless that is being done already. What is
+    /// fresh only until `due` is refreshed all the same.
+    pub(crate) fn refresh(mut self, due: Option<Timestamp>) {
         if self.request.method() == Method::HEAD {
             *self.request.method_mut() = Method::GET;
             let Some(policy) = self.core.settings.rules.policy(&self.request) else { return };
@@ -182,18 +182,18 @@ where
         self.directives = RequestDirectives::default();
         let Join::Lead(lead, _) = self.join() else { return };
         let (answer, _) = oneshot::channel();
-        tokio::spawn(self.fill(lead, answer, true, 0).run().in_current_span());
+        let fill = Fill { background: true, due, ..self.fill(lead, answer, 0) };
+        tokio::spawn(fill.run().in_current_span());
     }
 
     fn fill(
         self,
         lead: Lead<Landing>,
         answer: Answerer<Self, ResBody, S::Error>,
-        background: bool,
         failures: u32,
     ) -> Fill<S, ReqBody, ResBody, S::Error> {
         let asked = self.asked_for();
-        Fill { miss: self, asked, lead, answer, background, failures }
+        Fill { miss: self, asked, lead, answer, background: false, due: None, failures }
     }
 
     fn join(&self) -> Join<Landing> {
@@ -214,7 +214,7 @@ where
         let core = &self.core;
         let now = core.now();
         let asked = self.asked_for();
-        let collapsed = CacheStatus::forwarded(self.look.fwd).collapsed();
+        let collapsed = self.look.status().collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
                 if !core.space.satisfies(&arriving.proof, self.asked) {
@@ -281,7 +281,7 @@ where
 
     /// What becomes of a request whose leader failed.
     fn after(&self, failure: &Failure, asked: &Asked) -> Next<ResBody> {
-        let status = CacheStatus::forwarded(self.look.fwd).collapsed();
+        let status = self.look.status().collapsed();
         let stale = failure.stale.as_ref();
         if let Some(reply) = respond::stand_in(&self.core, stale, &self.directives, asked, status) {
             return Next::Done(reply);

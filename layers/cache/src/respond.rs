@@ -10,7 +10,7 @@ use tower_keep_store::{Count, Hit};
 
 use crate::age::age_value;
 use crate::body::CacheBody;
-use crate::cache_status::{self, CACHE_STATUS, CacheStatus};
+use crate::cache_status::{self, CACHE_STATUS, CacheStatus, STALE_IF_ERROR};
 use crate::capture::Capture;
 use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::{Core, Covers};
@@ -70,6 +70,17 @@ pub(crate) fn hit<B>(
 ) -> Response<CacheBody<B>> {
     let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
     from_stored(stored, method, request, now_ms, status)
+}
+
+/// A response from the store that stands in at once for an origin which has failed lately.
+pub(crate) fn in_need<B>(
+    core: &Core,
+    stored: &StoredResponse,
+    wish: Wish<'_>,
+    now_ms: u64,
+) -> Response<CacheBody<B>> {
+    let status = cache_status::hit_in_need_value(&core.settings.name, stored.times.ttl(now_ms));
+    from_stored(stored, wish.method, wish.headers, now_ms, status)
 }
 
 /// A response from the store that took a trip to the origin, or an attempt at one.
@@ -134,7 +145,7 @@ pub(crate) fn stand_in<B>(
     let now = core.now();
     let stored = fallback(stale?, asked.wish(directives), now)?;
     core.space.count(Count::StaleServed);
-    Some(validated(core, stored, asked, now.as_millis(), &status.detail("stale-if-error")))
+    Some(validated(core, stored, asked, now.as_millis(), &status.detail(STALE_IF_ERROR)))
 }
 
 /// A response that is arriving; `None` if its beginning is gone.

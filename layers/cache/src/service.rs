@@ -5,22 +5,22 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
-use tower_keep_store::{BoxError, Count};
+use tower_keep_store::BoxError;
 use tower_service::Service;
 
+use crate::behind::Behind;
 use crate::body::CacheBody;
 use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Covers, Place};
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
-use crate::judge::{Wish, judge};
+use crate::judge::Wish;
 use crate::key::Target;
 use crate::look::Look;
 use crate::miss::Miss;
 use crate::nested;
-use crate::policy::{BypassReason, RequestClass, Reuse};
-use crate::respond;
+use crate::policy::{BypassReason, RequestClass};
 use crate::status_field::{CacheStatusField, Finish};
 
 /// Answers from the store what it can, and stores what it may of the rest.
@@ -141,26 +141,21 @@ impl<S> Cache<S> {
             }
         };
         let now = core.now();
-        let now_ms = now.as_millis();
         let mut variant = None;
         let hit = core.peek(&primary, &mut variant, request.headers(), now);
         let wish =
             Wish { directives: &directives, method: request.method(), headers: request.headers() };
-        let verdict = hit.as_ref().and_then(|hit| judge(hit, wish, now_ms));
-        let stale = match verdict {
-            None | Some((_, Reuse::MustValidate)) => None,
-            Some((stored, reuse)) => {
-                let response =
-                    respond::hit(core, stored, request.method(), request.headers(), now_ms);
-                if reuse != Reuse::StaleWhileRevalidate {
-                    return CacheFuture::hit(response);
-                }
-                Some(response)
-            }
+        let served = hit.as_ref().and_then(|hit| core.serve(hit, wish, now));
+        let served = match served {
+            Some((response, Behind::Nothing)) => return CacheFuture::hit(response),
+            served => served,
         };
         // What isn't fresh is not for a layer around this one, over the same entries, that came to
         // have it refreshed.
         if nested::is_within(request.extensions(), core, &primary) {
+            if let Some((response, Behind::Early(_))) = served {
+                return CacheFuture::hit(response);
+            }
             return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
         }
         // It doesn't pass, as was just asked; but a condition may have come to answer otherwise.
@@ -179,10 +174,9 @@ impl<S> Cache<S> {
             directives,
             asked: core.space.moment(),
         };
-        match stale {
-            Some(response) => {
-                core.space.count(Count::StaleServed);
-                miss.refresh();
+        match served {
+            Some((response, behind)) => {
+                miss.refresh(behind.due());
                 CacheFuture::hit(response)
             }
             None => CacheFuture::miss(miss.run()),

@@ -115,6 +115,7 @@ where
             result => (result, "failed"),
         };
         let Self { core, asked, directives, lead, answer, status, failures, .. } = self;
+        core.refresh_failed(stale.as_ref());
         let stand_in = respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         // Closed first: who asks from here on leads a fill of its own.
         lead.close();

@@ -72,8 +72,11 @@ where
         if let Some((stored, reuse)) = verdict.filter(|(_, reuse)| *reuse != Reuse::MustValidate) {
             let (method, headers, now_ms) = (&asked.method, &asked.headers, now.as_millis());
             let response = respond::hit(&self.core, stored, method, headers, now_ms);
-            if reuse == Reuse::StaleWhileRevalidate && !self.directives.only_if_cached {
-                self.refresh();
+            if reuse == Reuse::StaleWhileRevalidate
+                && !self.directives.only_if_cached
+                && found.as_ref().is_some_and(|hit| self.core.may_refresh(hit, now))
+            {
+                self.refresh(None);
             }
             return Ok(response);
         }
@@ -126,6 +129,7 @@ where
         }
         let asked = self.asked_for();
         let Self { core, service, mut request, directives, look, .. } = self;
+        let status = look.status();
         let found = look.found.and_then(|hit| hit.again(core.now()));
         let stored = found.as_deref().and_then(Stored::response);
         nested::enter(request.extensions_mut(), &core, &look.place.primary);
@@ -134,9 +138,11 @@ where
         if let Some(stored) = validates {
             stored.validators.apply(request.headers_mut());
         }
-        let status = CacheStatus::forwarded(look.fwd);
         let request_ms = core.now_ms();
-        let stand_in = || respond::stand_in(&core, found.as_ref(), &directives, &asked, status);
+        let stand_in = || {
+            core.refresh_failed(found.as_ref());
+            respond::stand_in(&core, found.as_ref(), &directives, &asked, status)
+        };
         let wish = asked.wish(&directives);
         let has_fallback =
             found.as_ref().is_some_and(|hit| fallback(hit, wish, core.now()).is_some());

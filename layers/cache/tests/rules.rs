@@ -183,7 +183,8 @@ async fn a_failure_that_a_rule_would_store_replaces_nothing_usable() {
 
     // Something stale stands in for it.
     let origin = answering(&[200, 503], &[("cache-control", "max-age=1, stale-if-error=60")]);
-    let (cache, _) = cached_with(&origin, |builder| builder.rule(rule()));
+    let (cache, _) =
+        cached_with(&origin, |builder| builder.rule(rule()).retry_pause(Duration::ZERO));
     send(&cache, at("/")).await;
     advance(SECOND * 5).await;
     for _ in 0..3 {
@@ -205,7 +206,8 @@ async fn a_failure_that_a_rule_would_store_replaces_nothing_usable() {
     // Neither does one that a refresh in the background meets.
     let fields: Fields = &[("cache-control", "max-age=1, stale-while-revalidate=60")];
     let origin = answering(&[200, 503, 503, 200], fields);
-    let (cache, _) = cached_with(&origin, |builder| builder.rule(rule()));
+    let (cache, _) =
+        cached_with(&origin, |builder| builder.rule(rule()).retry_pause(Duration::ZERO));
     send(&cache, at("/")).await;
     advance(SECOND * 5).await;
     for _ in 0..3 {

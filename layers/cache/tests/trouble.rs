@@ -89,7 +89,7 @@ async fn a_failure_that_may_be_stored_does_not_end_the_use_of_what_is_refreshed(
         }
         response
     });
-    let (cache, _) = cached(&origin);
+    let (cache, _) = cached_with(&origin, |builder| builder.retry_pause(Duration::ZERO));
     send(&cache, get(&[])).await;
     advance(SECOND * 2).await;
     for expected in ["1", "1", "3"] {
