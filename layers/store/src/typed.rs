@@ -212,9 +212,18 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     {
         let buf = self.key(key);
         let key = self.space.key(&buf);
-        let stale = self.space.peek(key, self.space.store().now());
+        let now = self.space.store().now();
+        let stale = match self.space.peek(key, now) {
+            Some(hit) if hit.state() == State::Fresh => {
+                if self.space.is_due_early_by(&hit, ttl.early(), now, self.retry_pause) {
+                    self.refresh(key, &hit, ttl, fill);
+                }
+                return Ok(hit.into_value());
+            }
+            stale => stale,
+        };
         let (ttl, fill) = match &stale {
-            Some(hit) => match self.answered(key, hit, ttl, fill) {
+            Some(hit) => match self.served_in_need(key, hit, ttl, fill) {
                 Ok(()) => return Ok(hit.clone().into_value()),
                 Err(given_back) => given_back,
             },

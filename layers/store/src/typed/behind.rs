@@ -23,9 +23,11 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         }
     }
 
-    /// What was found, if it is the answer to one who has a fill; which runs, if need be, behind the
-    /// caller's back. Else the fill is given back.
-    pub(super) fn answered<F, Fut, R, E>(
+    /// Whether what was found, though it isn't fresh, is served at once to one who has a fill, because
+    /// its refresh has failed lately; in which case the fill runs behind the caller's back, if it is
+    /// time. Else it is given back.
+    #[cold]
+    pub(super) fn served_in_need<F, Fut, R, E>(
         &self,
         key: KeyRef<'_>,
         hit: &Hit<V>,
@@ -40,12 +42,6 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     {
         let inner = self.space.store().inner();
         let now = inner.clock.now();
-        if hit.state() == State::Fresh {
-            if self.space.is_due_early_by(hit, ttl.early(), now, self.retry_pause) {
-                self.refresh(key, hit, ttl, fill);
-            }
-            return Ok(());
-        }
         match hit.retry(now, self.retry_pause, self.hard_timeout) {
             Retry::None => return Err((ttl, fill)),
             Retry::Paused => inner.counters.retries_paused.add(),
@@ -57,7 +53,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
 
     /// Runs `fill`, unless another runs already.
     #[cold]
-    fn refresh<F, Fut, R, E>(&self, key: KeyRef<'_>, hit: &Hit<V>, ttl: Ttl, fill: F)
+    pub(super) fn refresh<F, Fut, R, E>(&self, key: KeyRef<'_>, hit: &Hit<V>, ttl: Ttl, fill: F)
     where
         F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
