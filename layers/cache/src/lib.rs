@@ -109,14 +109,23 @@
 //! reload, waits for no other node; nor does one for a variant of a resource that is being fetched for
 //! the first time, where its own node can tell that.
 //!
+//! # Nobody waits for what is asked for often
+//!
+//! A response that is often asked for is refreshed shortly before it goes stale, behind the back of a
+//! request that is answered from the store ([`early_refresh`](CacheLayerBuilder::early_refresh)).
+//! An origin that failed to refresh one that may be served stale is left alone for a moment, and then
+//! asked again by one request, for which nobody waits
+//! ([`retry_pause`](CacheLayerBuilder::retry_pause)).
+//!
 //! # What a response says about it
 //!
 //! `Cache-Status` (RFC 9211) is on every response, unless it is
 //! [switched off](CacheLayerBuilder::cache_status): `hit` with the seconds left, or `fwd` with the
-//! reason, whether it is `stored`, whether it was `collapsed` with another request, and a `detail`
-//! where something kept it from being stored. `stored` is what the head of the response lets hope
+//! reason, whether it is `stored`, whether it was `collapsed` with another request, and a
+//! [`detail`](#what-detail-says) where there is more to say, as of what kept it from being stored. `stored` is what the head of the response lets hope
 //! for: a body that then breaks off, or an invalidation that comes first, still prevents it.
 //!
+#![doc = include_str!("../docs/details.md")]
 #![doc = include_str!("../docs/rfc9111.md")]
 
 mod age;

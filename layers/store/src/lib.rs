@@ -7,6 +7,8 @@
 //! - **Single flight.** Concurrent misses of one key share one fill, which no caller's cancellation
 //!   reaches; across nodes, too, if [`StoreBuilder::lease`] says so.
 //! - **Stale when that is better**: while a value is refreshed, or when its origin fails.
+//! - **Nobody waits for a hot value**: it is refreshed shortly before it stops being fresh, and an
+//!   origin that has just failed is asked again in the background only.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
