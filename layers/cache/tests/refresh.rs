@@ -216,6 +216,18 @@ impl Remote for Away {
         Box::pin(async { Err(RemoteError::Unavailable) })
     }
 
+    fn buckets(&self) -> u16 {
+        1
+    }
+
+    fn bucket(&self, _: &[u8]) -> u16 {
+        0
+    }
+
+    fn removals(&self, _: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
+        Box::pin(async { Err(RemoteError::Unavailable) })
+    }
+
     fn listen(&self, _: Arc<dyn Listener>) -> Result<(), Error> {
         Ok(())
     }
