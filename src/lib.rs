@@ -14,6 +14,7 @@
 //! | `redis` | the second tier on Redis or Valkey | |
 //! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
 //! | `postcard`, `json` | codecs of typed values, beside the default bincode | |
+//! | `zstd` | compression of large values in the second tier | |
 //! | `full` | all of them | |
 
 /// The tiered store: all of `tower-keep-store`.

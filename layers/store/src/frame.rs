@@ -23,6 +23,8 @@
 //! it writes a token of its own beside it, in place: so what is to be stored in place of an earlier
 //! one is refused. That is why neither counts for the checksum.
 //!
+//! The metadata say whether head and body are compressed, as one; their lengths are those before.
+//!
 //! Integers are little-endian. What comes back is untrusted: every length is checked against the
 //! bytes that are there before anything is sliced, and nothing is allocated for a length.
 
@@ -30,8 +32,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::Encoded;
 use crate::epoch::Epochs;
+use crate::payload::{Form, Payload};
 use crate::tag::{MAX_TAG_LEN, MAX_TAGS, Tag};
 use crate::ttl::Lifetime;
 
@@ -65,6 +67,7 @@ struct WireMeta {
     softened: bool,
     took: u32,
     tags: Vec<(String, u64, u64)>,
+    form: Form,
 }
 
 /// What is wrong with bytes that should have been a frame.
@@ -85,39 +88,42 @@ pub(crate) enum BadFrame {
     Checksum,
     #[error("metadata that cannot be read")]
     Meta,
+    #[error("a compressed value that cannot be read")]
+    Compression,
 }
 
 /// Puts a frame together. `token` makes it unlike any other frame that ever lay at its key.
-pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, value: &Encoded) -> Option<Bytes> {
+pub(crate) fn encode(codec: u8, token: u64, meta: &FrameMeta, payload: &Payload) -> Option<Bytes> {
     let wire = WireMeta {
         lifetime: meta.lifetime,
         softened: meta.softened,
         took: meta.took,
         tags: meta.tags.iter().map(|(t, e)| (t.as_str().to_owned(), e.hard, e.soft)).collect(),
+        form: payload.form,
     };
     let meta = bincode::serde::encode_to_vec(wire, bincode::config::standard()).ok()?;
-    let mut frame =
-        BytesMut::with_capacity(HEADER_LEN + meta.len() + value.head.len() + value.body.len());
+    let mut frame = BytesMut::with_capacity(HEADER_LEN + meta.len() + payload.stored_len());
     frame.put_slice(&MAGIC);
     frame.put_u8(VERSION);
     frame.put_u8(codec);
     frame.put_u32_le(u32::try_from(meta.len()).ok()?);
-    frame.put_u32_le(u32::try_from(value.head.len()).ok()?);
-    frame.put_u64_le(value.body.len() as u64);
+    frame.put_u32_le(u32::try_from(payload.head_len).ok()?);
+    frame.put_u64_le(payload.body_len as u64);
     frame.put_u64_le(token);
     // No lease, and the checksum's place.
     frame.put_u64_le(0);
     frame.put_u64_le(0);
     frame.put_slice(&meta);
-    frame.put_slice(&value.head);
-    frame.put_slice(&value.body);
+    for part in &payload.stored {
+        frame.put_slice(part);
+    }
     let sum = checksum(&frame).to_le_bytes();
     frame.get_mut(CHECKSUM_AT..HEADER_LEN)?.copy_from_slice(&sum);
     Some(frame.freeze())
 }
 
-/// Takes a frame apart. The head and the body share the frame's memory.
-pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Encoded), BadFrame> {
+/// Takes a frame apart. What is stored in it shares its memory.
+pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Payload), BadFrame> {
     if is_mark(frame) {
         return Err(BadFrame::NoValue);
     }
@@ -138,21 +144,16 @@ pub(crate) fn decode(codec: u8, frame: &Bytes) -> Result<(FrameMeta, Encoded), B
         usize::try_from(u64::from_le_bytes(header.take()?)).map_err(|_| BadFrame::Length)?;
     let [_token, _lease, sum] =
         [header.take()?, header.take()?, header.take()?].map(u64::from_le_bytes);
-    let ends = [meta_len, head_len, body_len].into_iter().scan(HEADER_LEN, |at, len| {
-        *at = at.checked_add(len)?;
-        Some(*at)
-    });
-    let ends: Vec<usize> = ends.collect();
-    let &[meta_end, head_end, body_end] = ends.as_slice() else { return Err(BadFrame::Length) };
-    if meta_len > MAX_META_LEN || body_end != frame.len() {
+    if meta_len > MAX_META_LEN || meta_len > frame.len() - HEADER_LEN {
         return Err(BadFrame::Length);
     }
     if checksum(frame) != sum {
         return Err(BadFrame::Checksum);
     }
-    let meta = decode_meta(&frame[HEADER_LEN..meta_end]).ok_or(BadFrame::Meta)?;
-    let value = Encoded { head: frame.slice(meta_end..head_end), body: frame.slice(head_end..) };
-    Ok((meta, value))
+    let meta_end = HEADER_LEN + meta_len;
+    let (meta, form) = decode_meta(&frame[HEADER_LEN..meta_end]).ok_or(BadFrame::Meta)?;
+    let payload = Payload::stored(form, [head_len, body_len], frame.slice(meta_end..))?;
+    Ok((meta, payload))
 }
 
 /// What lies at a key after a removal, for as long as a fill from before it may still be running.
@@ -169,15 +170,16 @@ fn is_lease(frame: &[u8]) -> bool {
     frame.starts_with(&LEASE) && frame.len() == LEASE_MARK_LEN
 }
 
-/// The same frame, marked stale; nothing if there is no value to mark.
+/// The same frame, marked stale; nothing if there is no value to mark. A compressed value stays as it
+/// is.
 pub(crate) fn soften(token: u64, frame: &Bytes) -> Result<Option<(FrameMeta, Bytes)>, BadFrame> {
     let codec = *frame.get(3).ok_or(BadFrame::Foreign)?;
-    let (mut meta, value) = match decode(codec, frame) {
+    let (mut meta, payload) = match decode(codec, frame) {
         Err(BadFrame::NoValue) => return Ok(None),
         decoded => decoded?,
     };
     meta.softened = true;
-    Ok(encode(codec, token, &meta, &value).map(|frame| (meta, frame)))
+    Ok(encode(codec, token, &meta, &payload).map(|frame| (meta, frame)))
 }
 
 /// The part of stored bytes that tells one frame from another; all of them if they are shorter, but
@@ -187,7 +189,7 @@ pub(crate) fn token(frame: &Bytes) -> Bytes {
     frame.slice(..len.min(frame.len()))
 }
 
-fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
+fn decode_meta(bytes: &[u8]) -> Option<(FrameMeta, Form)> {
     let config = bincode::config::standard().with_limit::<{ 4 * MAX_META_LEN }>();
     let (wire, read): (WireMeta, usize) = bincode::serde::decode_from_slice(bytes, config).ok()?;
     // Three tags more than a user may set: the store's own, and that of a part of the space.
@@ -200,12 +202,8 @@ fn decode_meta(bytes: &[u8]) -> Option<FrameMeta> {
             .flatten()
             .map(|t| (t, Epochs { hard, soft, touched: hard }))
     });
-    Some(FrameMeta {
-        lifetime: wire.lifetime,
-        softened: wire.softened,
-        took: wire.took,
-        tags: tags.collect::<Option<_>>()?,
-    })
+    let (lifetime, softened, took) = (wire.lifetime, wire.softened, wire.took);
+    Some((FrameMeta { lifetime, softened, took, tags: tags.collect::<Option<_>>()? }, wire.form))
 }
 
 fn checksum(frame: &[u8]) -> u64 {
@@ -229,6 +227,7 @@ impl Header<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Encoded;
     use crate::time::Timestamp;
     use proptest::prelude::*;
 
@@ -254,7 +253,7 @@ mod tests {
             let tags = own(&space).into_iter().chain((0..MAX_TAGS).map(long));
             let meta =
                 FrameMeta { tags: tags.map(|tag| (tag, Epochs::all(1))).collect(), ..meta() };
-            let frame = encode(1, 77, &meta, &Encoded::default()).unwrap();
+            let frame = encode(1, 77, &meta, &Payload::raw(Encoded::default())).unwrap();
             assert_eq!(decode(1, &frame).unwrap().0, meta);
         }
     }
@@ -262,13 +261,14 @@ mod tests {
     fn frame(head: &[u8], body: &[u8]) -> Bytes {
         let value =
             Encoded { head: Bytes::copy_from_slice(head), body: Bytes::copy_from_slice(body) };
-        encode(1, 77, &meta(), &value).unwrap()
+        encode(1, 77, &meta(), &Payload::raw(value)).unwrap()
     }
 
     proptest! {
         #[test]
         fn returns_what_it_was_given(head: Vec<u8>, body: Vec<u8>) {
-            let (found, value) = decode(1, &frame(&head, &body)).unwrap();
+            let (found, payload) = decode(1, &frame(&head, &body)).unwrap();
+            let value = payload.unpacked().unwrap();
             prop_assert_eq!(found, meta());
             prop_assert_eq!((&value.head[..], &value.body[..]), (&head[..], &body[..]));
         }
@@ -338,14 +338,14 @@ mod tests {
         assert_eq!(with(0, b'x'), BadFrame::Foreign);
         assert_eq!(with(2, VERSION + 1), BadFrame::Version);
         assert_eq!(with(3, 2), BadFrame::Codec);
-        assert_eq!(with(4, 0), BadFrame::Length);
+        assert_eq!(with(6, 1), BadFrame::Length);
         assert_eq!(with(48, 0xff), BadFrame::Checksum);
         assert_eq!(decode(1, &Bytes::new()).unwrap_err(), BadFrame::Foreign);
     }
 
     #[test]
     fn the_token_tells_frames_apart() {
-        let value = Encoded::default();
+        let value = Payload::raw(Encoded::default());
         let [a, b] = [1, 2].map(|token| encode(1, token, &meta(), &value).unwrap());
         assert_ne!(token(&a), token(&b));
     }

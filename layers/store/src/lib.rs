@@ -35,9 +35,15 @@
 //! | `redis` | the second tier on Redis or Valkey: standalone, Cluster, Sentinel |
 //! | `tls` | `rediss://` addresses, with rustls |
 //! | `postcard`, `json` | codecs beside the default |
+//! | `zstd` | compression of large values in the second tier |
 
 mod backlog;
 mod codec;
+#[cfg(feature = "zstd")]
+mod compression;
+#[cfg(not(feature = "zstd"))]
+#[path = "compression/absent.rs"]
+mod compression;
 mod early;
 mod epoch;
 mod error;
@@ -48,6 +54,7 @@ mod frame;
 mod key;
 mod l1;
 mod lease;
+mod payload;
 mod proof;
 mod recent;
 #[cfg(feature = "redis")]
@@ -70,6 +77,8 @@ pub use codec::Json;
 #[cfg(feature = "postcard")]
 pub use codec::Postcard;
 pub use codec::{Bincode, Codec, Encoded, MAX_HEAD_LEN};
+#[cfg(feature = "zstd")]
+pub use compression::Compression;
 pub use epoch::Moment;
 pub use error::{BoxError, Error, FillError, RemoteError};
 pub use fence::Ticket;

@@ -219,7 +219,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         found: &Bytes,
     ) -> Option<Hit<V>> {
         let inner = self.inner();
-        let (meta, encoded) = match frame::decode(self.0.codec.id(), found) {
+        let (meta, payload) = match frame::decode(self.0.codec.id(), found) {
             Ok(parts) => parts,
             Err(BadFrame::NoValue) => return None,
             Err(error) => {
@@ -228,6 +228,8 @@ impl<V: Send + Sync + 'static> Space<V> {
             }
         };
         let stamps = inner.stamps_of(remote, &meta.tags).await?;
+        let encoded = inner.unpack(payload).await;
+        let encoded = encoded.inspect_err(|error| inner.bad_frame(error)).ok()?;
         let bytes = key.as_bytes().len();
         let (value, weight) = match self.0.codec.decode(encoded.clone()) {
             Ok(value) => {
@@ -283,17 +285,21 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.overtaken.add();
             return None;
         }
-        // A tombstone outlives any fill that is quick enough to store.
-        let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
-        if let (Some(expected), true, false) = (seen.token.clone(), in_time, ticket.is_overtaken())
-        {
-            match self.put(key, entry, Some(expected), None).await {
-                Some(Stored::Yes) => seen.end(End::Stored),
-                // Another node has stored or removed it meanwhile; this value may be older.
-                Some(Stored::Refused) => inner.drop_slot(key, &slot),
-                // It is here, but those who wait for it there wait in vain.
-                Some(Stored::TooLarge) | None => seen.passes(),
+        let Some(expected) = seen.token.clone() else { return Hit::new(slot, inner.clock.now()) };
+        if let Some(frame) = self.framed(entry.parts).await {
+            // A tombstone outlives any fill that is quick enough to store.
+            let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
+            if in_time && !ticket.is_overtaken() {
+                match self.put(key, frame, lifetime, Some(expected), None).await {
+                    Some(Stored::Yes) => seen.end(End::Stored),
+                    // Another node has stored or removed it meanwhile; this value may be older.
+                    Some(Stored::Refused) => inner.drop_slot(key, &slot),
+                    // It is here, but those who wait for it there wait in vain.
+                    Some(Stored::TooLarge) | None => seen.passes(),
+                }
             }
+        } else {
+            seen.passes();
         }
         Hit::new(slot, inner.clock.now())
     }
@@ -339,7 +345,10 @@ impl<V: Send + Sync + 'static> Space<V> {
         if inner.remote.is_none() {
             return Reach::Everywhere;
         }
-        let stored = self.put(key, entry, None, Some(Strength::Hard)).await;
+        let stored = match self.framed(entry.parts).await {
+            Some(frame) => self.put(key, frame, lifetime, None, Some(Strength::Hard)).await,
+            None => None,
+        };
         let reach = if stored == Some(Stored::Yes) {
             inner.recent.push(key.as_bytes(), Strength::Hard);
             Reach::Everywhere
@@ -445,32 +454,37 @@ impl<V: Send + Sync + 'static> Space<V> {
             None if codec.weighs_encoded() => usize::MAX,
             None => codec.weigh(&value, &Encoded::default()),
         };
-        let frame = encoded.filter(|_| resolved).and_then(|encoded| {
+        let parts = encoded.filter(|_| resolved && inner.remote.is_some()).map(|encoded| {
             let tags = stamps.iter().map(|stamp| (stamp.cell.tag().clone(), stamp.epochs));
-            let meta = FrameMeta { lifetime, softened: false, took, tags: tags.collect() };
-            frame::encode(codec.id(), fastrand::u64(..), &meta, &encoded)
+            (FrameMeta { lifetime, softened: false, took, tags: tags.collect() }, encoded)
         });
         let bytes = bytes.saturating_add(key.as_bytes().len());
         let slot = Slot::new(value, lifetime, false, stamps, order, bytes, inner.clock.now());
-        Entry { slot: Arc::new(slot.took(took)), frame, lifetime }
+        Entry { slot: Arc::new(slot.took(took)), parts }
     }
 
-    /// Writes an entry to the second tier, if it can be written there now.
+    /// The frame of an entry that the second tier can be given.
+    async fn framed(&self, parts: Option<(FrameMeta, Encoded)>) -> Option<Bytes> {
+        let (meta, encoded) = parts?;
+        let payload = self.inner().pack(encoded).await;
+        frame::encode(self.0.codec.id(), fastrand::u64(..), &meta, &payload)
+    }
+
+    /// Writes a frame to the second tier, if it can be written there now.
     async fn put(
         &self,
         key: KeyRef<'_>,
-        entry: Entry,
+        frame: Bytes,
+        lifetime: Lifetime,
         only_if: Option<Bytes>,
         announce: Option<Strength>,
     ) -> Option<Stored> {
         let inner = self.inner();
-        let (Some(remote), Some(frame), true) = (inner.available(), entry.frame, key.fits()) else {
-            return None;
-        };
+        let remote = inner.available().filter(|_| key.fits())?;
         let put = Put {
             key: Bytes::copy_from_slice(key.as_bytes()),
             frame,
-            keep: entry.lifetime.kept_for(inner.clock.now()),
+            keep: lifetime.kept_for(inner.clock.now()),
             only_if,
             announce: announce.map(|strength| Removal { sender: inner.id, strength }),
         };
@@ -512,8 +526,8 @@ struct Stamped {
 /// An entry on its way into the tiers.
 struct Entry {
     slot: Arc<Slot>,
-    frame: Option<Bytes>,
-    lifetime: Lifetime,
+    /// What its frame is made of, if it can go into the second tier.
+    parts: Option<(FrameMeta, Encoded)>,
 }
 
 impl<V> Clone for Space<V> {

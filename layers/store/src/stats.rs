@@ -91,6 +91,12 @@ counters! {
     too_large,
     /// Values that their codec could not encode.
     encode_errors,
+    /// Values that were compressed for the second tier (`StoreBuilder::compress`).
+    compressed,
+    /// How many bytes those had.
+    compressed_from_bytes,
+    /// How many bytes were left of them.
+    compressed_to_bytes,
 }
 
 /// Something that happens in a layer, for the store to count.

@@ -4,6 +4,7 @@ mod builder;
 mod coherence;
 mod inner;
 mod invalidation;
+mod packing;
 mod step;
 mod sweep;
 

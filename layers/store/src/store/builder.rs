@@ -9,8 +9,11 @@ use tokio::runtime::Handle;
 use super::Store;
 use super::coherence::Coherence;
 use super::inner::{FlightsByName, Inner};
+use super::packing;
 use super::step::Step;
 use crate::backlog::Backlog;
+#[cfg(feature = "zstd")]
+use crate::compression::Compression;
 use crate::early::Beta;
 use crate::error::Error;
 use crate::fence::Fences;
@@ -35,6 +38,7 @@ use crate::time::Clock;
 /// | [`max_tags`](Self::max_tags) | 100,000 |
 /// | [`max_backlog`](Self::max_backlog) | 10,000 |
 /// | [`max_unsynced`](Self::max_unsynced) | 10 s |
+/// | `compress` (feature `zstd`) | off |
 #[derive(Debug)]
 #[must_use]
 pub struct StoreBuilder {
@@ -47,6 +51,8 @@ pub struct StoreBuilder {
     max_tags: usize,
     max_backlog: usize,
     max_unsynced: Duration,
+    #[cfg(feature = "zstd")]
+    compression: Option<Compression>,
 }
 
 impl Default for StoreBuilder {
@@ -61,6 +67,8 @@ impl Default for StoreBuilder {
             max_tags: 100_000,
             max_backlog: 10_000,
             max_unsynced: Duration::from_secs(10),
+            #[cfg(feature = "zstd")]
+            compression: None,
         }
     }
 }
@@ -159,6 +167,19 @@ impl StoreBuilder {
         self
     }
 
+    /// Compresses large values in the second tier, where that makes them smaller by a tenth or more. The
+    /// first tier holds them decoded, as ever. Default: none are.
+    ///
+    /// It is about what this store writes: it reads both kinds, as does every node with the feature
+    /// `zstd`. To a node without it, what is compressed is a miss, counted in
+    /// [`bad_frames`](crate::Stats::bad_frames). What takes more than about 0.1 ms is done on Tokio's
+    /// threads for blocking work, as many at a time as there are processors.
+    #[cfg(feature = "zstd")]
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
     /// The store. With a second tier, this must be called inside a Tokio runtime, which has to live
     /// as long as the store is used.
     ///
@@ -186,6 +207,16 @@ impl StoreBuilder {
             let text = "a store with a second tier must be built inside a Tokio runtime";
             return Err(Error::Config(text.into()));
         }
+        #[cfg(feature = "zstd")]
+        let compression = match self.compression.map(Compression::check).transpose()? {
+            Some(_) if self.l2.is_none() => {
+                let text = "compress is about the second tier: call `.l2(…)`, too, or leave it out";
+                return Err(Error::Config(text.into()));
+            }
+            compression => compression,
+        };
+        #[cfg(not(feature = "zstd"))]
+        let compression = None;
         let clock = Clock::system();
         let inner = Arc::new(Inner {
             l1: self.l1.map(|config| Memory::new(config, clock)).transpose()?,
@@ -206,6 +237,8 @@ impl StoreBuilder {
             early: self.early,
             max_fill: self.max_fill,
             lease: self.lease,
+            compression,
+            packing: packing::permits(),
         });
         if let Some(remote) = &inner.remote {
             remote.listen(Arc::new(Coherence::new(&inner)))?;

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::step::Step;
 use crate::backlog::Backlog;
+use crate::compression::Compression;
 use crate::early::Beta;
 use crate::epoch::Epochs;
 use crate::error::RemoteError;
@@ -57,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) max_fill: Duration,
     /// How long a lease is; none, if there are none.
     pub(crate) lease: Option<Duration>,
+    pub(super) compression: Option<Compression>,
+    pub(super) packing: Arc<Semaphore>,
 }
 
 impl Inner {
