@@ -1,6 +1,6 @@
 //! The second tier on Redis or Valkey, through fred.
 //!
-//! One multiplexed connection carries the operations, pipelined; another carries the
+//! One multiplexed connection, or several, carry the operations, pipelined; another carries the
 //! announcements (pub/sub). What lies on the server, for the prefix `tk`:
 //!
 //! | key | holds |
@@ -24,6 +24,7 @@ mod connection;
 mod follow;
 mod link;
 mod operation;
+mod pool;
 mod scripts;
 
 use std::fmt;

@@ -25,19 +25,23 @@ const KEYS: std::ops::Range<u64> = 0..30;
 const BOUND: Duration = Duration::from_secs(10);
 
 async fn node(cluster: &RedisCluster) -> Store {
-    node_on(connect(cluster).await).await
+    node_with(cluster, 1).await
 }
 
-async fn connect(cluster: &RedisCluster) -> Redis {
+async fn node_with(cluster: &RedisCluster, connections: usize) -> Store {
+    node_on(connect(cluster, connections).await).await
+}
+
+async fn connect(cluster: &RedisCluster, connections: usize) -> Redis {
     // One server is enough to find the others by, also when it is that which dies.
     let redis = Redis::builder(&cluster.url_of(0)).heartbeat(Duration::from_millis(250));
     // A machine that runs several Clusters at once is slow at times.
-    let redis = redis.deadline(Duration::from_millis(400));
+    let redis = redis.deadline(Duration::from_millis(400)).connections(connections);
     redis.connect().await.unwrap()
 }
 
 async fn nodes(cluster: &RedisCluster) -> [Store; 2] {
-    [node(cluster).await, node(cluster).await]
+    [node(cluster).await, node_with(cluster, 3).await]
 }
 
 fn tagged() -> Ttl {
@@ -333,7 +337,7 @@ async fn reconnect(cluster: &RedisCluster, both: &[Store; 2]) {
 #[tokio::test]
 async fn a_removal_that_is_missed_while_its_slot_moves_shows() {
     let cluster = RedisCluster::start().await;
-    let deaf = Deaf::new(connect(&cluster).await);
+    let deaf = Deaf::new(connect(&cluster, 1).await);
     let both = [node(&cluster).await, node_on(deaf.clone()).await];
     let [a, b] = &both;
     both_find(&both).await;

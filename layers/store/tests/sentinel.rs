@@ -20,11 +20,11 @@ const KEYS: std::ops::Range<u64> = 0..10;
 const BOUND: Duration = Duration::from_secs(12);
 
 async fn nodes(servers: &RedisSentinel, heartbeat: Duration) -> [Store; 2] {
-    let node = async || {
-        let redis = Redis::builder(&servers.url()).heartbeat(heartbeat);
+    let node = async |connections| {
+        let redis = Redis::builder(&servers.url()).heartbeat(heartbeat).connections(connections);
         node_on(redis.connect().await.unwrap()).await
     };
-    [node().await, node().await]
+    [node(1).await, node(3).await]
 }
 
 async fn both_hold([a, b]: &[Store; 2], value: u32) {

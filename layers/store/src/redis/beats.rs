@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
+use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::ClusterInterface;
 use fred::prelude::Server;
 use futures_util::future::try_join_all;
 
@@ -39,20 +39,31 @@ impl Beats {
         &self.channel
     }
 
-    /// Sends the first ones, and waits until the servers have them. Says whose data they hold, by way.
+    /// Sends the first ones, by all connections, and waits until the servers have them. Says whose data
+    /// they hold, by way.
     pub(super) async fn begin(
         &mut self,
         connection: &Connection,
         link: &Link,
     ) -> Result<HashMap<String, String>, RemoteError> {
         self.unanswered.clear();
-        connection.clocks.begin(link.client.cached_cluster_state());
-        let ways = link.primaries().into_iter().map(async |way| {
-            let name = name(way.as_ref());
-            let beat = beat(connection, link, self.channel.clone(), way);
-            Ok((name, connection.within_deadline(beat).await?))
+        connection.clocks.begin(link.routing());
+        let ways = link.primaries();
+        let beats = ways.iter().flat_map(|way| {
+            link.pool.clients().map(async |client| {
+                let beat = beat(connection, client, self.channel.clone(), way.clone());
+                Ok((name(way.as_ref()), connection.within_deadline(beat).await?))
+            })
         });
-        Ok(try_join_all(ways).await?.into_iter().collect())
+        let mut histories = HashMap::new();
+        for (way, history) in try_join_all(beats).await? {
+            if histories.entry(way).or_insert_with(|| history.clone()) != &history {
+                // As when an address has just begun to lead elsewhere.
+                let text = "the connections to one server lead to different ones";
+                return Err(RemoteError::Protocol(text.into()));
+            }
+        }
+        Ok(histories)
     }
 
     /// Sends the next ones, unless too many have been missed by one of the ways: then says by which.
@@ -72,11 +83,11 @@ impl Beats {
             }
             self.unanswered.insert(name, unanswered + 1);
         }
-        connection.clocks.route(link.client.cached_cluster_state());
+        connection.clocks.route(link.routing());
         for way in ways {
             let (connection, link) = (Arc::clone(connection), Arc::clone(link));
             let channel = self.channel.clone();
-            tokio::spawn(async move { beat(&connection, &link, channel, way).await });
+            tokio::spawn(async move { beat(&connection, &link.pool.take(), channel, way).await });
         }
         Ok(())
     }
@@ -97,14 +108,14 @@ impl Beats {
 /// Sends one, and says what the data there descend from; nothing if the server doesn't tell.
 async fn beat(
     connection: &Connection,
-    link: &Link,
+    client: &Client,
     channel: String,
     way: Option<Server>,
 ) -> Result<String, Error> {
     let name = name(way.as_ref());
     let args = vec![channel.into(), name.as_str().into()];
     let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
-    let (seconds, micros, history): (u64, u64, String) = beat.at(link, way).await?.convert()?;
+    let (seconds, micros, history): (u64, u64, String) = beat.at(client, way).await?.convert()?;
     connection.clocks.hear(name, seconds.saturating_mul(1_000_000).saturating_add(micros));
     Ok(history)
 }

@@ -1,10 +1,11 @@
 //! How to reach Redis, and how long to wait for it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::error::ErrorKind;
-use fred::prelude::{Builder, ClientLike, EventInterface, ReconnectPolicy};
+use fred::prelude::{Builder, EventInterface, ReconnectPolicy};
 use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
 
 use super::Redis;
@@ -28,6 +29,9 @@ const LEAST_VALUE: usize = 1024;
 /// The longest string that Redis holds.
 const MOST_VALUE: usize = 512 * 1024 * 1024;
 
+/// More than the threads of any runtime are of no use.
+const MOST_CONNECTIONS: usize = 64;
+
 /// Settings for [`Redis`].
 ///
 /// | setting | default |
@@ -39,6 +43,7 @@ const MOST_VALUE: usize = 512 * 1024 * 1024;
 /// | [`heartbeat`](Self::heartbeat) | 1 s |
 /// | [`tag_lifetime`](Self::tag_lifetime) | 30 days |
 /// | [`max_value`](Self::max_value) | 16 MiB |
+/// | [`connections`](Self::connections) | 1 |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RedisBuilder {
@@ -50,6 +55,7 @@ pub struct RedisBuilder {
     heartbeat: Duration,
     tag_lifetime: Duration,
     max_value: usize,
+    connections: usize,
 }
 
 impl RedisBuilder {
@@ -63,6 +69,7 @@ impl RedisBuilder {
             heartbeat: Duration::from_secs(1),
             tag_lifetime: Duration::from_secs(30 * 24 * 3600),
             max_value: 16 * 1024 * 1024,
+            connections: 1,
         }
     }
 
@@ -123,6 +130,14 @@ impl RedisBuilder {
         self
     }
 
+    /// How many connections carry the operations, to each primary, from 1 to 64; the one for
+    /// announcements comes on top. Each operation takes the one with the fewest in flight, and shares it
+    /// with others. If one is lost, the second tier is out of use until it is back.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
     /// Connects, and waits for the connection.
     ///
     /// # Errors
@@ -134,12 +149,13 @@ impl RedisBuilder {
         let timeout = self.connect_timeout;
         let redis = self.connect_lazy()?;
         let link = redis.0.link.get();
-        let client = &link.client;
-        let (mut errors, mut last) = (client.error_rx(), None);
+        // All of them are told the same.
+        let (mut errors, mut last) = (link.pool.informed().error_rx(), None);
         let connected = async {
+            let mut all = pin!(link.pool.wait_for_connect());
             loop {
                 tokio::select! {
-                    connected = client.wait_for_connect() => return connected,
+                    connected = &mut all => return connected,
                     Ok((error, _)) = errors.recv() => {
                         if *error.kind() == ErrorKind::Auth {
                             return Err(error);
@@ -196,7 +212,7 @@ impl RedisBuilder {
                 performance.broadcast_channel_capacity = 16 * 1024;
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
-        let link = Link::open(&builder).map_err(unusable)?;
+        let link = Link::open(&builder, self.connections).map_err(unusable)?;
         Ok(Redis(Arc::new(Connection {
             link: Current::new(link),
             scripts: Scripts::new(),
@@ -222,6 +238,8 @@ impl RedisBuilder {
             "a number between colons in a Redis prefix would mix its keys with those of another prefix; write it with a letter, such as `app:v1`"
         } else if !(LEAST_VALUE..=MOST_VALUE).contains(&self.max_value) {
             "max_value is from 1 KiB to 512 MiB"
+        } else if !(1..=MOST_CONNECTIONS).contains(&self.connections) {
+            "RedisBuilder::connections is from 1 to 64"
         } else if self.deadline.is_zero() || self.connect_timeout.is_zero() {
             "with a deadline or connect_timeout of zero, no operation could ever succeed"
         } else if self.heartbeat < Duration::from_millis(10) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::ClientLike;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, Key, Value};
 use fred::util::redis_keyslot;
@@ -47,7 +46,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn is_available(&self) -> bool {
         self.synced.load(Ordering::Acquire)
-            && self.link.get().client.is_connected()
+            && self.link.get().pool.is_connected()
             && self.breaker.is_worth_trying()
     }
 

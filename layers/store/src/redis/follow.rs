@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::iter;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,7 @@ use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use fred::prelude::Server;
 use fred::types::{ClusterStateChange, Message};
 use futures_util::FutureExt;
+use futures_util::future::select_all;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
@@ -56,18 +58,53 @@ struct Followed {
 /// What is heard of a link.
 struct Ears {
     messages: Receiver<Message>,
-    errors: [Receiver<(Error, Option<Server>)>; 2],
-    changes: Receiver<Vec<ClusterStateChange>>,
+    troubles: Troubles,
+}
+
+/// What is heard of its connections, those for operations in their order: also there, the server may
+/// have been replaced by one that knows less.
+struct Troubles {
+    errors: Vec<Receiver<(Error, Option<Server>)>>,
+    changes: Vec<Receiver<Vec<ClusterStateChange>>>,
 }
 
 impl Ears {
     fn of(link: &Link) -> Self {
         Self {
             messages: link.subscriber.message_rx(),
-            // Also of the operations: the server may have been replaced by one that knows less.
-            errors: [link.subscriber.error_rx(), link.client.error_rx()],
-            changes: link.client.cluster_change_rx(),
+            troubles: Troubles {
+                errors: iter::once(link.subscriber.error_rx())
+                    .chain(link.pool.clients().map(EventInterface::error_rx))
+                    .collect(),
+                changes: link.pool.clients().map(EventInterface::cluster_change_rx).collect(),
+            },
         }
+    }
+}
+
+impl Troubles {
+    /// Waits until something may have been missed. Breaks if the link isn't to be used any more.
+    async fn next(&mut self, link: &Link) -> ControlFlow<()> {
+        let errors = self.errors.iter_mut().map(|errors| {
+            let next = async { of_error(&errors.recv().await) };
+            next.boxed()
+        });
+        let changes = self.changes.iter_mut().enumerate().map(|(number, changes)| {
+            let next = async move {
+                loop {
+                    let change = changes.recv().await;
+                    link.pool.inform(number);
+                    match change {
+                        // Slots that move from one primary to another take nothing along but their
+                        // keys.
+                        Ok(changes) if changes.iter().all(is_rebalance) => {}
+                        _ => return ControlFlow::Continue(()),
+                    }
+                }
+            };
+            next.boxed()
+        });
+        select_all(errors.chain(changes)).await.0
     }
 }
 
@@ -150,16 +187,16 @@ impl Follower {
         followed
     }
 
-    /// Waits for both connections of the link; `None` once the store is gone.
+    /// Waits for all connections of the link; `None` once the store is gone.
     async fn connected(&self) -> Option<(Arc<Connection>, Arc<Link>)> {
         loop {
             let link = self.connection.upgrade()?.link.get();
-            let both = async {
+            let all = async {
                 link.subscriber.wait_for_connect().await.is_ok()
-                    && link.client.wait_for_connect().await.is_ok()
+                    && link.pool.wait_for_connect().await.is_ok()
             };
             // Not for ever: one that has been given up says no more.
-            let connected = timeout(LOOK_EVERY, both).await;
+            let connected = timeout(LOOK_EVERY, all).await;
             let connection = self.connection.upgrade()?;
             if connected == Ok(true) {
                 return Some((connection, link));
@@ -185,23 +222,18 @@ impl Follower {
         let Some(demoted) = self.connection.upgrade().map(|it| Arc::clone(&it.demoted)) else {
             return Err(ControlFlow::Break(()));
         };
-        let [errors, more_errors] = &mut ears.errors;
+        let Ears { messages, troubles } = ears;
+        let mut trouble = pin!(troubles.next(link));
         let mut check: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 done = &mut meanwhile => return Ok(done),
-                message = ears.messages.recv() => match message {
+                message = messages.recv() => match message {
                     Ok(message) => self.hear(&message),
                     Err(RecvError::Lagged(_)) => return Err(ControlFlow::Continue(())),
                     Err(RecvError::Closed) => return Err(ControlFlow::Break(())),
                 },
-                error = errors.recv() => return Err(of_error(&error)),
-                error = more_errors.recv() => return Err(of_error(&error)),
-                changes = ears.changes.recv() => match changes {
-                    // Slots that move from one primary to another take nothing along but their keys.
-                    Ok(changes) if changes.iter().all(is_rebalance) => {}
-                    _ => return Err(ControlFlow::Continue(())),
-                },
+                ended = &mut trouble => return Err(ended),
                 () = demoted.notified() => return Err(ControlFlow::Break(())),
                 _ = ticks.tick() => {
                     let Some(connection) = self.connection.upgrade() else {

@@ -14,16 +14,19 @@ use fred::types::ConnectHandle;
 use fred::types::cluster::ClusterRouting;
 use fred::types::config::{Server, ServerConfig};
 
+use super::pool::Pool;
+
 /// How much of what happens to the connections for operations may wait to be heard.
 const EVENTS: usize = 64;
 
-/// One multiplexed connection to each primary for operations, and one for announcements.
+/// Multiplexed connections to each primary for operations, and one for announcements.
 pub(super) struct Link {
-    pub(super) client: Client,
+    pub(super) pool: Pool,
     pub(super) subscriber: SubscriberClient,
-    /// What fred runs for the two. They hold the connections, and end with the link.
-    tasks: [ConnectHandle; 2],
+    /// What fred runs for them. They hold the connections, and end with the link.
+    tasks: Vec<ConnectHandle>,
     builder: Builder,
+    connections: usize,
     /// Where slots are on their way to, by server.
     targets: Mutex<HashMap<Server, Target>>,
 }
@@ -35,23 +38,26 @@ struct Target {
 }
 
 impl Link {
-    /// Begins to connect. Must be called inside a Tokio runtime.
-    pub(super) fn open(builder: &Builder) -> Result<Self, fred::error::Error> {
+    /// Begins to connect, with so many connections for operations. Must be called inside a Tokio
+    /// runtime.
+    pub(super) fn open(builder: &Builder, connections: usize) -> Result<Self, fred::error::Error> {
         let subscriber = builder.build_subscriber_client()?;
         let mut few = builder.clone();
         // fred sets the memory for all of it aside.
         few.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
-        let client = few.build()?;
-        let tasks = [client.connect(), subscriber.connect()];
+        let others = (1..connections).map(|_| few.build()).collect::<Result<_, _>>()?;
+        let pool = Pool::new(few.build()?, others);
+        let mut tasks = vec![subscriber.connect()];
+        tasks.extend(pool.clients().map(ClientLike::connect));
         let (builder, targets) = (builder.clone(), Mutex::default());
-        Ok(Self { client, subscriber, tasks, builder, targets })
+        Ok(Self { pool, subscriber, tasks, builder, connections, targets })
     }
 
     /// Begins to connect anew. Where all servers of a Cluster that the settings name are gone, those
     /// that this link got to know may not be.
     pub(super) fn renewed(&self) -> Result<Self, fred::error::Error> {
         let mut builder = self.builder.clone();
-        let known = self.client.cached_cluster_state();
+        let known = self.routing();
         builder.with_config(|config| {
             if let (ServerConfig::Clustered { hosts, .. }, Some(known)) =
                 (&mut config.server, known)
@@ -63,7 +69,7 @@ impl Link {
                 }
             }
         });
-        Self::open(&builder)
+        Self::open(&builder, self.connections)
     }
 
     /// Whether fred has given one of the connections up for good.
@@ -71,12 +77,17 @@ impl Link {
         self.tasks.iter().any(ConnectHandle::is_finished)
     }
 
+    /// Which server of the Cluster has which slots, as far as is known; nothing if it is none.
+    pub(super) fn routing(&self) -> Option<ClusterRouting> {
+        self.pool.informed().cached_cluster_state()
+    }
+
     /// The primaries of the Cluster; a single `None` if it is none.
     pub(super) fn primaries(&self) -> Vec<Option<Server>> {
-        if !self.client.is_clustered() {
+        if !self.subscriber.is_clustered() {
             return vec![None];
         }
-        let known = self.client.cached_cluster_state();
+        let known = self.routing();
         known.iter().flat_map(ClusterRouting::unique_primary_nodes).map(Some).collect()
     }
 

@@ -37,10 +37,11 @@ impl Operation<'_> {
     /// then it is tried again for so long.
     pub(super) async fn on(&self, link: &Link, patience: Duration) -> Result<Value, Error> {
         let (began, mut sent_on) = (Instant::now(), false);
+        let client = link.pool.take();
         loop {
-            let answer = match self.send(&link.client).await {
+            let answer = match self.send(&*client).await {
                 // Twice, so the Cluster's state, which has been read anew, isn't the reason.
-                Err(error) if is_sent_on(&error) && sent_on => match self.target(link).await? {
+                Err(error) if is_sent_on(&error) && sent_on => match self.target(&client).await? {
                     Some(target) => self.ask(&link.only(&target)?).await,
                     None => Err(error),
                 },
@@ -109,9 +110,9 @@ impl Operation<'_> {
     }
 
     /// Does it at `server` of a Cluster, whatever it is in charge of.
-    pub(super) async fn at(&self, link: &Link, server: Option<Server>) -> Result<Value, Error> {
+    pub(super) async fn at(&self, client: &Client, server: Option<Server>) -> Result<Value, Error> {
         let there = Options { cluster_node: server, ..Options::default() };
-        self.send(&link.client.with_options(&there)).await
+        self.send(&client.with_options(&there)).await
     }
 
     fn slot(&self) -> Option<u16> {
@@ -123,14 +124,14 @@ impl Operation<'_> {
     }
 
     /// Where the slot is on its way to, as the primary that still has it says.
-    async fn target(&self, link: &Link) -> Result<Option<Server>, Error> {
+    async fn target(&self, client: &Client) -> Result<Option<Server>, Error> {
         let Some(slot) = self.slot() else { return Ok(None) };
-        let owner = link.client.cached_cluster_state();
+        let owner = client.cached_cluster_state();
         let owner = owner.as_ref().and_then(|state| state.get_server(slot)).cloned();
         let Some(owner) = owner else { return Ok(None) };
         let there = Options { cluster_node: Some(owner.clone()), ..Options::default() };
         let nodes = CustomCommand::new_static("CLUSTER", None::<u16>, false);
-        let view: Bytes = link.client.with_options(&there).custom(nodes, vec!["NODES"]).await?;
+        let view: Bytes = client.with_options(&there).custom(nodes, vec!["NODES"]).await?;
         Ok(target_in(&String::from_utf8_lossy(&view), slot, &owner))
     }
 }

@@ -1,0 +1,71 @@
+//! Several connections of one node, to a real Redis that ends some of them.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/nodes.rs"]
+mod nodes;
+
+use std::time::Duration;
+
+use tower_keep_store::{Redis, Store};
+use tower_keep_testing::{RedisServer, Reply};
+
+use nodes::{disconnect, fill, node_on, numbers, until, written};
+
+const CONNECTIONS: usize = 3;
+
+/// A node whose beats don't meddle.
+async fn pooled(server: &RedisServer) -> Store {
+    let redis = Redis::builder(&server.url()).heartbeat(Duration::from_secs(60));
+    node_on(redis.connections(CONNECTIONS).connect().await.unwrap()).await
+}
+
+/// The connections for operations: their ids, and what each was used for last.
+async fn connections(server: &RedisServer) -> Vec<(String, String)> {
+    let args: [&[u8]; 4] = [b"CLIENT", b"LIST", b"TYPE", b"NORMAL"];
+    let Reply::Bytes(list) = server.command(&args).await else { panic!("no list") };
+    let list = String::from_utf8(list).unwrap();
+    let field = |line: &str, name| {
+        line.split(' ').find_map(|field| field.strip_prefix(name)).unwrap().to_owned()
+    };
+    let all = list.lines().map(|line| (field(line, "id="), field(line, "cmd=")));
+    all.filter(|(_, command)| command != "client|list").collect()
+}
+
+#[tokio::test]
+async fn operations_are_spread_over_all_connections() {
+    let server = RedisServer::start().await;
+    let store = pooled(&server).await;
+    let found = connections(&server).await;
+    assert_eq!(found.len(), CONNECTIONS);
+    assert!(found.iter().any(|(_, last)| last != "getrange"));
+    let keys: Vec<u64> = (0..100).collect();
+    assert_eq!(numbers(&store).get_many(&keys).await.len(), 100);
+    let found = connections(&server).await;
+    assert!(found.iter().all(|(_, last)| last == "getrange"), "{found:?}");
+}
+
+#[tokio::test]
+async fn whichever_connection_is_lost_the_node_catches_up() {
+    let server = RedisServer::start().await;
+    let store = pooled(&server).await;
+    fill(&numbers(&store), 1, 1).await;
+    written(&server, "tk:1:number:1").await;
+    for lost in 0..CONNECTIONS {
+        assert_eq!(fill(&numbers(&store), 1, 2).await, 1);
+        let (losses, found) = (store.stats().losses, connections(&server).await);
+        assert_eq!((found.len(), store.l1_size().0), (CONNECTIONS, 1));
+        disconnect(&server, &[found[lost].0.clone()]).await;
+        until("the loss is noticed", async || store.stats().losses > losses).await;
+        until("the node is in step again", async || store.is_synced()).await;
+        assert_eq!(store.l1_size().0, 0, "what was removed meanwhile isn't known");
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_connections_that_make_no_sense_are_refused() {
+    for connections in [0, 65] {
+        let refused = Redis::builder("redis://127.0.0.1:1").connections(connections).connect_lazy();
+        assert!(refused.unwrap_err().to_string().contains("from 1 to 64"));
+    }
+}
