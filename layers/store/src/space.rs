@@ -1,5 +1,7 @@
 //! A space: the entries of one kind, in both tiers. What typed values and responses build on.
 
+mod many;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,9 @@ use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::lease::{Attempt, End, Lease, Turn};
+use crate::payload::Payload;
 use crate::proof::Proof;
-use crate::remote::{Put, Remote, Removal, Stored};
+use crate::remote::{Put, Removal, Stored};
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
@@ -71,6 +74,11 @@ impl Seen {
     /// Whether the lease of the entry comes with it.
     pub fn is_leased(&self) -> bool {
         self.lease.is_some()
+    }
+
+    /// What a lookup found: empty bytes if nothing, none at all if the second tier could not be asked.
+    fn found(found: Option<&Bytes>) -> Self {
+        Self { token: found.map(frame::token), lease: None }
     }
 
     /// What tells it from everything else that may have lain there, removals included; empty for
@@ -176,23 +184,14 @@ impl<V: Send + Sync + 'static> Space<V> {
     ///
     /// Trouble is counted, and is a miss. [`Seen`] is for [`commit`](Self::commit).
     pub async fn fetch(&self, ticket: &Ticket, key: KeyRef<'_>) -> (Option<Hit<V>>, Seen) {
-        let inner = self.inner();
-        let Some(remote) = inner.available().filter(|_| key.fits()) else {
-            return (None, Seen::default());
+        let found = self.look(key).await;
+        let seen = Seen::found(found.as_ref());
+        let Some(found) = found else { return (None, seen) };
+        let hit = match self.open(&found) {
+            Some(opened) => self.admit(ticket, key, opened).await,
+            None => None,
         };
-        let found = match remote.get(Bytes::copy_from_slice(key.as_bytes())).await {
-            Ok(found) => found.unwrap_or_default(),
-            Err(error) => {
-                inner.trouble("get", &error);
-                return (None, Seen::default());
-            }
-        };
-        let seen = Seen::of(frame::token(&found));
-        let hit =
-            if found.is_empty() { None } else { self.admit(remote, ticket, key, &found).await };
-        let counter =
-            if hit.is_some() { &inner.counters.l2_hits } else { &inner.counters.l2_misses };
-        counter.add();
+        self.count_lookup(hit.is_some());
         (hit, seen)
     }
 
@@ -210,24 +209,43 @@ impl<V: Send + Sync + 'static> Space<V> {
         }
     }
 
-    /// Turns a frame into a hit, if it is sound and nothing has invalidated it.
+    /// The bytes that lie in the second tier, empty if there are none. Nothing if it can't be asked.
+    async fn look(&self, key: KeyRef<'_>) -> Option<Bytes> {
+        let inner = self.inner();
+        let remote = inner.available().filter(|_| key.fits())?;
+        let found = remote.get(Bytes::copy_from_slice(key.as_bytes())).await;
+        Some(found.inspect_err(|error| inner.trouble("get", error)).ok()?.unwrap_or_default())
+    }
+
+    fn count_lookup(&self, is_hit: bool) {
+        let counters = &self.inner().counters;
+        if is_hit { counters.l2_hits.add() } else { counters.l2_misses.add() }
+    }
+
+    /// Takes what lay in the second tier apart, if it is a sound frame.
+    fn open(&self, found: &Bytes) -> Option<(FrameMeta, Payload)> {
+        if found.is_empty() {
+            return None;
+        }
+        match frame::decode(self.0.codec.id(), found) {
+            Ok(opened) => Some(opened),
+            Err(BadFrame::NoValue) => None,
+            Err(error) => {
+                self.inner().bad_frame(&error);
+                None
+            }
+        }
+    }
+
+    /// Turns a frame into a hit, if nothing has invalidated it.
     async fn admit(
         &self,
-        remote: &dyn Remote,
         ticket: &Ticket,
         key: KeyRef<'_>,
-        found: &Bytes,
+        (meta, payload): (FrameMeta, Payload),
     ) -> Option<Hit<V>> {
         let inner = self.inner();
-        let (meta, payload) = match frame::decode(self.0.codec.id(), found) {
-            Ok(parts) => parts,
-            Err(BadFrame::NoValue) => return None,
-            Err(error) => {
-                inner.bad_frame(&error);
-                return None;
-            }
-        };
-        let stamps = inner.stamps_of(remote, &meta.tags).await?;
+        let stamps = inner.stamps_of(&meta.tags).await?;
         let encoded = inner.unpack(payload).await;
         let encoded = encoded.inspect_err(|error| inner.bad_frame(error)).ok()?;
         let bytes = key.as_bytes().len();

@@ -3,6 +3,7 @@
 mod behind;
 mod fill;
 mod landing;
+mod many;
 
 use std::fmt;
 use std::future::Future;
@@ -10,7 +11,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
 use tokio::time::timeout;
 
 pub use self::fill::Fill;
@@ -28,10 +28,6 @@ const HARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a key's origin is left alone after a failure, unless set: 1 s.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many keys are asked of the second tier at once: few enough for all answers to arrive within
-/// its deadline.
-const ASKED_AT_ONCE: usize = 128;
 
 /// The values of one kind, by key. Cheap to clone.
 ///
@@ -107,16 +103,6 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             None => self.fetch(key).await,
         };
         hit.filter(is_served).map(Hit::into_value)
-    }
-
-    /// The values at `keys`, in their order. What the first tier lacks is asked of the second,
-    /// many at a time.
-    pub async fn get_many<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> Vec<Option<Arc<V>>>
-    where
-        K: 'a,
-    {
-        let found = keys.into_iter().map(|key| self.get(key));
-        stream::iter(found).buffered(ASKED_AT_ONCE).collect().await
     }
 
     /// Whether [`get`](Self::get) would return a value.

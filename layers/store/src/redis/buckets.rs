@@ -9,7 +9,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::ClusterInterface;
 use fred::types::{Key, Value};
 use fred::util::redis_keyslot;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -134,7 +133,7 @@ impl Connection {
     /// where they were looked for, because their slots have moved or are moving.
     pub(super) async fn epochs_of(&self, buckets: &[u16]) -> Result<Vec<u64>, RemoteError> {
         let link = self.link.get();
-        let routing = link.client.cached_cluster_state();
+        let routing = link.routing();
         let mut by_server: HashMap<_, Vec<u16>> = HashMap::new();
         for &bucket in buckets {
             let server = routing.as_ref().and_then(|routing| routing.get_server(bucket)).cloned();
@@ -147,7 +146,7 @@ impl Connection {
             }
             let args = buckets.iter().map(|bucket| self.bucket_key(*bucket).into()).collect();
             let operation = Operation::Run { script: &self.scripts.epochs, keys: vec![], args };
-            let answer = self.within_deadline(operation.at(&link, server)).await?;
+            let answer = self.within_deadline(operation.at(&link.pool.take(), server)).await?;
             found.extend(buckets.into_iter().zip(parse(answer)?).filter(|(_, epoch)| *epoch > 0));
         }
         let elsewhere = buckets.iter().copied().filter(|bucket| !found.contains_key(bucket));

@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::inner::Inner;
+use super::inner::{BATCH, Inner};
 use crate::epoch::Epochs;
 use crate::error::RemoteError;
 use crate::event::{Announcement, Event};
@@ -18,9 +18,6 @@ use crate::key::KeyRef;
 use crate::remote::{Listener, Remote, RemoteFuture};
 use crate::removals::Reading;
 use crate::tag::Tag;
-
-/// How many tags to ask for at once.
-const BATCH: usize = 256;
 
 /// How many buckets to check at once.
 const CHECKED: u16 = 256;

@@ -33,6 +33,9 @@ use crate::ttl::{Lifetime, State, Ttl};
 /// The flights of each space and type of outcome, so that all handles of one name share them.
 pub(super) type FlightsByName = Mutex<HashMap<(String, TypeId), Weak<dyn Any + Send + Sync>>>;
 
+/// How many tags to ask for at once.
+pub(super) const BATCH: usize = 256;
+
 /// How many names the flights may have before those without a handle are looked for.
 const NAMES: usize = 64;
 
@@ -190,22 +193,31 @@ impl Inner {
         Ok(stamps.map(|(tag, epochs)| self.tags.learn(tag, epochs)).collect())
     }
 
-    /// The stamps of an entry that lay in the second tier with these `tags`; nothing if one was
-    /// invalidated since it was stored. Asks only for tags of which this node knows too little.
-    pub(crate) async fn stamps_of(
+    /// Asks for those of `tags`, found in the second tier, of which this node knows too little, each
+    /// once. Nothing if the second tier can't say. Those asked for are known as long as the result is
+    /// kept.
+    pub(crate) async fn learn_unknown(
         &self,
-        remote: &dyn Remote,
-        tags: &[(Tag, Epochs)],
-    ) -> Option<Stamps> {
-        let unknown = tags.iter().filter(|(tag, epochs)| {
+        tags: impl IntoIterator<Item = &(Tag, Epochs)>,
+    ) -> Option<Vec<Stamps>> {
+        let unknown = tags.into_iter().filter(|(tag, epochs)| {
             // A frame that is ahead of this node carries news; one that is behind is old.
             self.tags.find(tag).is_none_or(|cell| cell.is_behind(*epochs))
         });
-        let unknown: Vec<Tag> = unknown.map(|(tag, _)| tag.clone()).collect();
-        if !unknown.is_empty() {
-            let learned = self.ask(remote, &unknown).await;
-            learned.inspect_err(|error| self.trouble("resolve", error)).ok()?;
+        let mut unknown: Vec<Tag> = unknown.map(|(tag, _)| tag.clone()).collect();
+        unknown.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        unknown.dedup();
+        let mut learned = Vec::new();
+        for batch in unknown.chunks(BATCH) {
+            learned.push(self.resolve(batch).await?);
         }
+        Some(learned)
+    }
+
+    /// The stamps of an entry that lay in the second tier with these `tags`; nothing if one was
+    /// invalidated since it was stored.
+    pub(crate) async fn stamps_of(&self, tags: &[(Tag, Epochs)]) -> Option<Stamps> {
+        let _learned = self.learn_unknown(tags).await?;
         let stamps = tags.iter().map(|(tag, epochs)| {
             let stamp = TagStamp { cell: self.tags.find(tag)?, epochs: *epochs };
             stamp.is_valid().then_some(stamp)
