@@ -58,9 +58,19 @@ pub enum FillError {
     /// The fill said [`Fill::not_modified`](crate::Fill::not_modified), but there was no earlier
     /// value.
     NothingToKeep,
+    /// The fill of several keys returned nothing for this one.
+    Missing,
 }
 
 impl FillError {
+    /// What a fill failed with. What another fill failed with is passed on as it is.
+    pub(crate) fn of(error: BoxError) -> Self {
+        match error.downcast() {
+            Ok(own) => *own,
+            Err(error) => Self::Failed(error.into()),
+        }
+    }
+
     /// The fill's own error, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         match self {
@@ -79,6 +89,7 @@ impl fmt::Display for FillError {
             Self::NothingToKeep => {
                 f.write_str("the fill said \"not modified\" of a value that is not stored")
             }
+            Self::Missing => f.write_str("the fill returned nothing for this key"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Typed values: `get_or_try_set` and its relatives.
 
+mod batch;
 mod behind;
 mod fill;
 mod landing;
@@ -196,8 +197,24 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,
     {
-        let buf = self.key(key);
-        let key = self.space.key(&buf);
+        self.get_or_fill(&self.key(key), ttl, fill, || ()).await
+    }
+
+    /// The same. `follows` is told when the fill isn't needed for now, since another one runs.
+    async fn get_or_fill<F, Fut, R, E>(
+        &self,
+        buf: &KeyBuf,
+        ttl: Ttl,
+        fill: F,
+        follows: impl Fn() + Send,
+    ) -> Result<Arc<V>, FillError>
+    where
+        F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: Into<Fill<V>> + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        let key = self.space.key(buf);
         let now = self.space.store().now();
         let stale = match self.space.peek(key, now) {
             Some(hit) if hit.state() == State::Fresh => {
@@ -230,6 +247,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
                     None => return Err(FillError::Panicked),
                 },
                 Join::Follow(follow) => {
+                    follows();
                     inner.counters.coalesced.add();
                     follow
                 }

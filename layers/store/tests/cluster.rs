@@ -96,6 +96,11 @@ async fn nodes_do_on_a_cluster_what_they_do_on_one_server() {
     let c = node(&cluster).await;
     let found = numbers(&c).get_many(&keys).await;
     assert_eq!(found.iter().flatten().count(), keys.len(), "{:?}", c.stats());
+    let more: Vec<u64> = (1000..1060).collect();
+    let origin =
+        |keys: Vec<u64>| async { Ok::<_, io::Error>(keys.into_iter().map(|key| (key, 7))) };
+    let filled = numbers(&c).get_or_try_set_many(more, tagged(), origin).await;
+    assert!(filled.iter().all(|value| value.as_deref().is_ok_and(|value| *value == 7)));
 
     for key in KEYS.take(6) {
         assert_eq!(on_a.remove(&key).await, Reach::Everywhere);

@@ -179,3 +179,30 @@ async fn a_removal_meanwhile_wins() {
     until("the others are there", async || on.get_many(&keys).await.iter().flatten().count() == 9)
         .await;
 }
+
+#[tokio::test]
+async fn what_one_node_filled_together_another_finds_in_redis() {
+    let server = RedisServer::start().await;
+    let halves: Vec<u64> = (0..50).collect();
+    stored(&server, &halves).await;
+    let (a, b) = (far(&server).await.0, far(&server).await.0);
+    let keys: Vec<u64> = (0..100).collect();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let fill = {
+        let asked = Arc::clone(&asked);
+        move |keys: Vec<u64>| {
+            asked.lock().unwrap().extend(keys.clone());
+            async move { Ok::<_, std::io::Error>(keys.into_iter().map(|key| (key, 1000))) }
+        }
+    };
+    let found = numbers(&a).get_or_try_set_many(keys.clone(), Ttl::secs(600), fill).await;
+    let found: Vec<_> = found.into_iter().map(|value| u64::from(*value.unwrap())).collect();
+    let expected: Vec<_> = keys.iter().map(|key| if *key < 50 { *key } else { 1000 }).collect();
+    assert_eq!(found, expected);
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_unstable();
+    assert_eq!(asked, keys[50..], "only what Redis lacks");
+    until("b finds all", async || numbers(&b).get_many(&keys).await.iter().all(Option::is_some))
+        .await;
+    assert_eq!((a.stats().fills, b.stats().fills), (50, 0));
+}

@@ -133,7 +133,7 @@ impl<F> Filler<F> {
         let fill = AssertUnwindSafe(async { (self.fill)(earlier).await }).catch_unwind();
         let filled = match timeout(self.timeout, fill).await {
             Ok(Ok(Ok(filled))) => Ok(filled.into()),
-            Ok(Ok(Err(error))) => Err(FillError::Failed(error.into().into())),
+            Ok(Ok(Err(error))) => Err(FillError::of(error.into())),
             Ok(Err(_)) => Err(FillError::Panicked),
             Err(_) => Err(FillError::TimedOut),
         };
