@@ -133,6 +133,10 @@ impl RedisBuilder {
     /// How many connections carry the operations, to each primary, from 1 to 64; the one for
     /// announcements comes on top. Each operation takes the one with the fewest in flight, and shares it
     /// with others. If one is lost, the second tier is out of use until it is back.
+    ///
+    /// One is enough where values are small: what limits their number is the processor time of each. More
+    /// help small values not to wait for large ones that are fetched at the same time. Each takes about
+    /// 90 KiB here, and 40 KiB on the server.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
