@@ -329,6 +329,45 @@ async fn a_change_meanwhile_lets_those_who_wait_ask_again() {
 }
 
 #[tokio::test]
+async fn what_is_removed_meanwhile_is_not_brought_back_by_being_validated() {
+    let server = RedisServer::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let origin = Origin::new({
+        let gate = Arc::clone(&gate);
+        move |n, request| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let mut response =
+                    answer(&[("cache-control", "max-age=1"), ("etag", "\"e\"")], "old");
+                if n == 2 {
+                    gate.acquire().await.unwrap().forget();
+                }
+                if request.headers().contains_key("if-none-match") {
+                    *response.body_mut() = answer(&[], "").into_body();
+                    *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+                } else if n > 1 {
+                    *response.body_mut() = answer(&[], "new").into_body();
+                }
+                response
+            }
+        }
+    });
+    let nodes = Node::several(&server, &origin, 3).await;
+    nodes[0].get(&[]).await;
+    until("all have it", async || nodes[1].get(&[]).await.is_hit()).await;
+    origin.restart_at(2);
+    sleep(Duration::from_millis(1500)).await;
+    let first = nodes[0].ask(&[]);
+    until("the origin is asked", async || origin.calls() == 2).await;
+    let waiting = nodes[1].ask(&[]);
+    nodes[1].waits().await;
+    send(&nodes[2].cache, request("DELETE", "http://example.com/a", &[])).await;
+    assert_eq!(waiting.await.unwrap().text(), "new");
+    gate.add_permits(1);
+    first.await.unwrap();
+}
+
+#[tokio::test]
 async fn no_node_waits_for_longer_than_max_wait() {
     let server = RedisServer::start().await;
     let origin = Origin::new(|n, _| async move {
@@ -395,8 +434,10 @@ async fn a_client_that_reloads_waits_for_nobody() {
     let nodes = Node::several(&server, &origin, 2).await;
     let first = nodes[0].ask(&[]);
     until("the origin is asked", async || origin.calls() == 1).await;
+    let start = Instant::now();
     let reload = nodes[1].ask(&[("cache-control", "no-cache")]);
     until("it is asked again", async || origin.calls() == 2).await;
+    took(start, SOON);
     gate.add_permits(2);
     for got in [first, reload] {
         assert_eq!(got.await.unwrap().status, 200);
