@@ -32,7 +32,7 @@ async fn how_long_a_fill_took_is_known_to_all_and_one_refresh_does_for_all() {
     let server = RedisServer::start().await;
     let (a, b) = (node(&server).await, node(&server).await);
     assert_eq!(ask(&a, 1, TAKES).await, 1);
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     assert_eq!(ask(&b, 2, TAKES).await, 1, "it comes from Redis");
     let began = b.now();
     until("b has refreshed it", async || ask(&b, 2, TAKES).await == 2).await;
@@ -50,7 +50,7 @@ async fn nobody_waits_for_a_retry_though_it_reads_the_same_value_again() {
     let numbers = numbers(&a).retry_pause(Duration::from_secs(3));
     let ttl = || Ttl::new(Duration::from_millis(1)).stale_if_error(Duration::from_secs(600));
     numbers.get_or_try_set(&1, ttl(), || async { Ok::<_, io::Error>(1) }).await.unwrap();
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     sleep(Duration::from_millis(5)).await;
     let fails = || async { Err::<u32, _>(io::Error::other("down")) };
     assert_eq!(*numbers.get_or_try_set(&1, ttl(), fails).await.unwrap(), 1);
