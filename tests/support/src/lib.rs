@@ -2,7 +2,8 @@
 //!
 //! [`RedisServer`] is a Redis or Valkey process that belongs to one test: it can be killed,
 //! restarted on its port, and frozen, and nothing of it is left when it is dropped.
-//! [`RedisCluster`] and [`RedisSentinel`] are several of them, watching each other.
+//! [`RedisCluster`] and [`RedisSentinel`] are several of them, watching each other. A [`Way`] leads to
+//! a server and can be cut, held up and spoilt; a [`Worker`] is the test binary as another process.
 //! A test that needs a server starts one; it never skips, and never uses a server it finds.
 //!
 //! ```no_run
@@ -27,12 +28,18 @@
 )]
 
 mod cluster;
+mod process;
 mod redis;
 mod resp;
 mod sentinel;
 mod wait;
+mod way;
+mod worker;
 
 pub use cluster::RedisCluster;
+pub use process::monotonic;
 pub use redis::RedisServer;
 pub use resp::Reply;
 pub use sentinel::RedisSentinel;
+pub use way::{Traffic, Way};
+pub use worker::{Employer, Worker};

@@ -6,15 +6,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, iter};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::process::Process;
 use crate::resp::{self, Reply};
 
 /// A server that doesn't answer for so long never will.
@@ -117,18 +118,14 @@ impl RedisServer {
     ///
     /// [`resume`]: Self::resume
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
-        // A signal is only on its way when `kill_process` returns. `NOWAIT` leaves the news to be
-        // read again, so that a second pause doesn't wait for ever.
-        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(self.pid()), stopped).expect("the server stops");
+        self.process().pause();
         self.paused.store(true, Ordering::SeqCst);
     }
 
     /// Lets a frozen server go on; what it was sent meanwhile is then answered.
     pub fn resume(&self) {
         self.paused.store(false, Ordering::SeqCst);
-        self.signal(Signal::CONT);
+        self.process().resume();
     }
 
     /// Sends one command, over a connection of its own. Panics when no answer comes.
@@ -139,31 +136,8 @@ impl RedisServer {
             .expect("the server answers")
     }
 
-    fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("the server takes signals");
-    }
-
-    fn pid(&self) -> Pid {
-        self.process.as_ref().expect("the server was killed").pid()
-    }
-}
-
-/// A child that doesn't outlive its owner, not even when it is stopped or its start is cancelled.
-#[derive(Debug)]
-struct Process(Child);
-
-impl Process {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.0)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only when the process is gone already. Waiting takes a few milliseconds, and
-        // makes sure that the port is free when this returns.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("the server was killed")
     }
 }
 
