@@ -25,7 +25,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         K: 'a,
     {
         let keys: Vec<_> = keys.into_iter().map(|key| self.key(key)).collect();
-        self.find(&keys, |state| matches!(state, State::Fresh | State::Stale)).await
+        self.find(&keys, |hit| self.is_served(hit)).await
     }
 
     /// The values at `keys`, in their order; for those that are in neither tier, `fill` is called with
@@ -36,7 +36,8 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     /// since. `fill` gets all the keys of this call at once for which nobody else's fill runs, up to 256
     /// of them. It is called again for more, and for those that others' fills, or the second tier, are
     /// slow about (50 ms). It returns pairs of a key and a value, or a [`Fill`] that says more, in any
-    /// order; keys that it wasn't asked for are left out.
+    /// order; keys that it wasn't asked for are left out. Values that are fresh are not refreshed
+    /// [early](Ttl::early_refresh).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -87,7 +88,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             }
             places.push(number);
         }
-        let found = self.find(&bufs, |state| state == State::Fresh).await;
+        let found = self.find(&bufs, |hit| hit.state() == State::Fresh).await;
         let mut outcomes: Vec<_> =
             found.into_iter().map(|value| value.ok_or(FillError::Missing)).collect();
         let fill = Arc::new(fill);
@@ -158,11 +159,10 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     pub(super) async fn find(
         &self,
         keys: &[KeyBuf],
-        is_good: impl Fn(State) -> bool,
+        is_good: impl Fn(&Hit<V>) -> bool,
     ) -> Vec<Option<Arc<V>>> {
         let now = self.space.store().now();
-        let good =
-            |hit: Option<Hit<V>>| hit.filter(|hit| is_good(hit.state())).map(Hit::into_value);
+        let good = |hit: Option<Hit<V>>| hit.filter(&is_good).map(Hit::into_value);
         let peeked = keys.iter().map(|buf| good(self.space.peek(self.space.key(buf), now)));
         let mut found: Vec<_> = peeked.collect();
         let lacking = keys.iter().zip(&mut found).filter(|(_, found)| found.is_none());
