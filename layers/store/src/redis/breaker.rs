@@ -92,10 +92,14 @@ impl Breaker {
         }
     }
 
+    /// Whether it isn't closed.
+    pub(super) fn rests(&self) -> bool {
+        !self.is_closed(self.state.load(Relaxed))
+    }
+
     /// How it stands.
     pub(super) fn health(&self) -> Health {
-        let resting = !self.is_closed(self.state.load(Relaxed));
-        Health { resting, rests: self.opened.load(Relaxed) }
+        Health { resting: self.rests(), rests: self.opened.load(Relaxed) }
     }
 }
 

@@ -93,10 +93,10 @@ impl RedisBuilder {
         self
     }
 
-    /// How long operations are left out after five failures in a row, before one is tried; up to a
-    /// quarter less, at random, so that nodes which lost the same server don't all try it at once. If
-    /// that one fails, too, it begins again. [`Stats::l2_resting`](crate::Stats::l2_resting) says
-    /// whether it is so now.
+    /// How long operations are left out after five failures in a row, before one is tried, for which
+    /// nobody waits; up to a quarter less, at random, so that nodes which lost the same server don't all
+    /// try it at once. If that one fails, too, it begins again.
+    /// [`Stats::l2_resting`](crate::Stats::l2_resting) says whether it is so now.
     pub fn breaker_rest(mut self, rest: Duration) -> Self {
         self.breaker_rest = rest;
         self

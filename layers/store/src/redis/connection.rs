@@ -80,7 +80,7 @@ impl Connection {
 
     /// Runs a script.
     pub(super) async fn run<R: FromValue>(
-        &self,
+        self: &Arc<Self>,
         script: &Script,
         keys: Vec<Key>,
         args: Vec<Value>,
@@ -91,11 +91,32 @@ impl Connection {
             .map_err(|error: Error| RemoteError::Protocol(error.details().to_owned()))
     }
 
-    pub(super) async fn perform(&self, operation: Operation<'_>) -> Result<Value, RemoteError> {
+    pub(super) async fn perform(
+        self: &Arc<Self>,
+        operation: Operation<'_>,
+    ) -> Result<Value, RemoteError> {
+        if self.breaker.rests() {
+            self.probe_if_due();
+            return Err(RemoteError::Unavailable);
+        }
         let link = self.link.get();
         // One that can't be done while a slot is on its way is an answer, not a silence.
         let patience = self.deadline / 2;
         self.within_deadline(operation.on(&link, patience)).await
+    }
+
+    /// While the breaker is open: tries whether the server answers, if it is time to. Whoever comes by
+    /// sees to that and nobody waits for it, since a server that hangs would cost the whole deadline.
+    fn probe_if_due(self: &Arc<Self>) {
+        if self.breaker.is_worth_trying() {
+            let connection = Arc::clone(self);
+            tokio::spawn(async move {
+                let probe = Operation::Read { key: connection.clock_key(), most: 1 };
+                let (link, patience) = (connection.link.get(), connection.deadline / 2);
+                // Its outcome is the breaker's.
+                let _ = connection.within_deadline(probe.on(&link, patience)).await;
+            });
+        }
     }
 
     pub(super) async fn within_deadline<T>(
