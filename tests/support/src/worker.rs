@@ -64,9 +64,15 @@ impl Worker {
         self.line.send(text).await;
     }
 
-    /// The next line that it sends. Panics when it has ended.
+    /// The next line that it sends. Panics when it has ended, or says nothing for a minute.
     pub async fn hear(&mut self) -> String {
-        self.line.next().await.expect("the worker still runs")
+        self.hear_within(PATIENCE).await
+    }
+
+    /// The same, of one who may need longer.
+    pub async fn hear_within(&mut self, patience: Duration) -> String {
+        let line = timeout(patience, self.line.next()).await;
+        line.expect("the worker says something").expect("the worker still runs")
     }
 
     /// What it answers to a line of text.
