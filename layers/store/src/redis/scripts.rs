@@ -83,7 +83,9 @@ end
 const RESOLVE: &str = r"
 local last, since, evicted = clock(KEYS[1])
 if last and last < known then
-  -- A failover set it back. The callers tell it how far it was.
+  -- A failover set it back, or the caller is new. The callers tell it how far it was; also one that is
+  -- out of memory, which could not be read otherwise.
+  redis.call('PERSIST', KEYS[1])
   wind(KEYS[1], known, since, evicted)
 end
 local out, fresh = {}, nil
