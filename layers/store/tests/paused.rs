@@ -60,7 +60,7 @@ async fn answer(numbers: Typed<u64, u32>, key: u64) {
         Ok::<_, io::Error>(1)
     };
     let answer = numbers.get_or_try_set(&key, ttl(), origin).await;
-    assert_eq!(*answer.expect("no request fails"), 1);
+    assert_eq!(*answer.unwrap(), 1);
 }
 
 /// A request: when it was due, and how long after that it had its answer.
@@ -129,7 +129,7 @@ async fn nobody_fails_while_redis_hangs_and_soon_nobody_waits() {
                 let numbers = numbers.clone();
                 tasks.spawn(async move {
                     answer(numbers, key(request)).await;
-                    (due, start.elapsed() - due)
+                    (due, start.elapsed().saturating_sub(due))
                 });
             }
             tasks.join_all().await
@@ -163,5 +163,5 @@ async fn nobody_fails_while_redis_hangs_and_soon_nobody_waits() {
     let Phase { hot, cold } = open;
     // The machine's own hiccups hit both, and not both equally. Nobody waits for Redis.
     assert!(cold.p99 < 2 * hot.p99 + DEADLINE / 2, "{cold:?}; in L1: {hot:?}");
-    assert!(cold.max < 2 * hot.max + DEADLINE - DEADLINE / 10, "{cold:?}; in L1: {hot:?}");
+    assert!(cold.max < 2 * hot.max + DEADLINE.mul_f64(0.9), "{cold:?}; in L1: {hot:?}");
 }

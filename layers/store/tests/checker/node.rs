@@ -105,7 +105,7 @@ pub async fn run(mut employer: Employer) {
         values: store.typed("number"),
         store,
         origin: Client::connect(job.origin).await,
-        by_tag: job.broken == "" || job.number == 0,
+        by_tag: job.broken.is_empty() || job.number == 0,
         records: Mutex::default(),
         ended: watch::Sender::new(false),
     });

@@ -13,10 +13,13 @@ pub fn now() -> Instant {
     u64::try_from(monotonic().as_nanos()).unwrap()
 }
 
+/// Which version of each key came when, in order.
+pub type Versions = [Vec<(Instant, u32)>; KEYS];
+
 /// The origin itself.
 pub struct Origin {
     pub port: u16,
-    versions: Arc<Mutex<[Vec<(Instant, u32)>; KEYS]>>,
+    versions: Arc<Mutex<Versions>>,
 }
 
 impl Origin {
@@ -35,13 +38,13 @@ impl Origin {
     }
 
     /// Which version of each key came when.
-    pub fn versions(&self) -> [Vec<(Instant, u32)>; KEYS] {
+    pub fn versions(&self) -> Versions {
         self.versions.lock().unwrap().clone()
     }
 }
 
 /// Answers "get 3" and "bump 3" with a version.
-async fn serve(stream: TcpStream, versions: Arc<Mutex<[Vec<(Instant, u32)>; KEYS]>>) {
+async fn serve(stream: TcpStream, versions: Arc<Mutex<Versions>>) {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     while let Ok(1..) = stream.read_line(&mut line).await {

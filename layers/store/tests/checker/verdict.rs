@@ -1,5 +1,6 @@
 //! The checker: whether a history keeps what is promised.
 
+use super::origin::Versions;
 use super::record::{Instant, KEYS, NEVER, Record};
 
 /// What the nodes did, what the origin did, and what was done to them.
@@ -7,8 +8,7 @@ use super::record::{Instant, KEYS, NEVER, Record};
 pub struct History {
     /// By node.
     pub nodes: Vec<Vec<Record>>,
-    /// Which version of each key came when, in order, beginning with the first.
-    pub versions: [Vec<(Instant, u32)>; KEYS],
+    pub versions: Versions,
     /// From when a fault began until all nodes were in step again.
     pub faults: Vec<(Instant, Instant)>,
     /// When a node was frozen: its number, from, until.
@@ -82,6 +82,7 @@ pub fn check(history: &History, bounds: Bounds) -> Verdict {
     verdict
 }
 
+#[derive(Clone, Copy)]
 struct Read {
     node: usize,
     key: usize,
