@@ -55,7 +55,7 @@ pub struct L1 {
 impl L1 {
     /// Entries up to `bytes` bytes in all, 8 KiB at the least: keys, values (as their codec weighs
     /// them), and 704 bytes for each entry, which is what its places in the maps were measured to take.
-    /// What tags take comes on top: about 400 bytes for each that is in use, however many entries carry
+    /// What tags take comes on top: about 200 bytes for each that is in use, however many entries carry
     /// it.
     ///
     /// The bound is passed by up to a sixteenth, and by one entry for each thread, until moka's next

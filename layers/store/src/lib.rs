@@ -36,6 +36,9 @@
 //! | `tls` | `rediss://` addresses, with rustls |
 //! | `postcard`, `json` | codecs beside the default |
 //! | `zstd` | compression of large values in the second tier |
+#![doc = ""]
+#![doc = include_str!("../docs/trouble.md")]
+#![doc = include_str!("../docs/measured.md")]
 
 mod backlog;
 mod codec;

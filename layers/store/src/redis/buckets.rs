@@ -5,7 +5,7 @@
 //! key leads to that slot by a hash tag, a number in braces.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,12 +94,13 @@ impl Connection {
     /// Stores a frame as the script `put` does with `args`, and gives the bucket of its key a new epoch,
     /// in one step.
     pub(super) async fn replace(
-        &self,
+        self: &Arc<Self>,
         key: &[u8],
         entry: Key,
         args: Vec<Value>,
         Removal { sender, strength }: Removal,
     ) -> Result<Value, RemoteError> {
+        self.is_in_use()?;
         let (link, scripts) = (self.link.get(), &self.scripts);
         let (bucket, begin) = (self.bucket_key(self.bucket(key)), self.entry_prefix().len() + 1);
         let prefix = Bytes::from(Announcement::key_prefix(sender, strength));
@@ -131,7 +132,11 @@ impl Connection {
 
     /// The epochs of `buckets`: with one question for each primary; and one by one those that aren't
     /// where they were looked for, because their slots have moved or are moving.
-    pub(super) async fn epochs_of(&self, buckets: &[u16]) -> Result<Vec<u64>, RemoteError> {
+    pub(super) async fn epochs_of(
+        self: &Arc<Self>,
+        buckets: &[u16],
+    ) -> Result<Vec<u64>, RemoteError> {
+        self.is_in_use()?;
         let link = self.link.get();
         let routing = link.routing();
         let mut by_server: HashMap<_, Vec<u16>> = HashMap::new();
@@ -159,7 +164,7 @@ impl Connection {
     }
 
     /// The epoch of one bucket, wherever its slot is.
-    async fn epoch_of(&self, bucket: u16) -> Result<u64, RemoteError> {
+    async fn epoch_of(self: &Arc<Self>, bucket: u16) -> Result<u64, RemoteError> {
         let key = self.bucket_key(bucket);
         let args = vec![key.clone().into()];
         let operation = Operation::Run { script: &self.scripts.epochs, keys: vec![key], args };

@@ -95,19 +95,19 @@ impl Connection {
         self: &Arc<Self>,
         operation: Operation<'_>,
     ) -> Result<Value, RemoteError> {
-        if self.breaker.rests() {
-            self.probe_if_due();
-            return Err(RemoteError::Unavailable);
-        }
+        self.is_in_use()?;
         let link = self.link.get();
         // One that can't be done while a slot is on its way is an answer, not a silence.
         let patience = self.deadline / 2;
         self.within_deadline(operation.on(&link, patience)).await
     }
 
-    /// While the breaker is open: tries whether the server answers, if it is time to. Whoever comes by
-    /// sees to that and nobody waits for it, since a server that hangs would cost the whole deadline.
-    fn probe_if_due(self: &Arc<Self>) {
+    /// Unless the breaker is open. Then tries whether the server answers, if it is time to: whoever comes
+    /// by sees to that, and nobody waits for it, since a server that hangs would cost the whole deadline.
+    pub(super) fn is_in_use(self: &Arc<Self>) -> Result<(), RemoteError> {
+        if !self.breaker.rests() {
+            return Ok(());
+        }
         if self.breaker.is_worth_trying() {
             let connection = Arc::clone(self);
             tokio::spawn(async move {
@@ -117,6 +117,7 @@ impl Connection {
                 let _ = connection.within_deadline(probe.on(&link, patience)).await;
             });
         }
+        Err(RemoteError::Unavailable)
     }
 
     pub(super) async fn within_deadline<T>(
