@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tower_keep_testing::{RedisCluster, RedisServer, Reply, Traffic, Way};
+use tower_keep_testing::{RedisCluster, RedisSentinel, RedisServer, Reply, Traffic, Way};
 
 use super::field::Field;
 use super::origin::now;
@@ -46,6 +46,10 @@ const ON_ONE_SERVER: [Fault; 10] = [
 
 const ON_A_CLUSTER: [Fault; 4] =
     [Fault::PrimaryKilled, Fault::NodeFrozen, Fault::PrimaryFrozen, Fault::ConnectionsCut];
+
+/// What a replica may not have got of what had been acknowledged before its primary was lost, in
+/// nanoseconds.
+const BEHIND: u64 = 1_000_000_000;
 
 /// Injects one fault after the other, in random order, each once before one of them is repeated.
 /// After each, all nodes come into step again, and are left in peace for a while.
@@ -89,7 +93,9 @@ pub async fn on_one_server(
                 ways[node].set(Traffic::Flows);
             }
             Fault::NodeFrozen => field.freeze(node, span).await,
-            Fault::PrimaryKilled | Fault::PrimaryFrozen => unreachable!("there is no other"),
+            Fault::PrimaryKilled | Fault::PrimaryFrozen => {
+                unreachable!("there is no other")
+            }
         }
         field.in_step().await;
         field.history.faults.push((from, now()));
@@ -137,13 +143,52 @@ pub async fn on_a_cluster(
         }
         field.in_step().await;
         if matches!(fault, Fault::PrimaryKilled | Fault::PrimaryFrozen) {
-            // What the replica may not have got of what had been acknowledged before.
-            let behind = from.saturating_sub(1_000_000_000);
-            field.history.lossy.push((behind, now()));
+            field.history.lossy.push((from.saturating_sub(BEHIND), now()));
         }
         field.history.faults.push((from, now()));
         *injected.entry(fault).or_default() += 1;
     }
+    injected
+}
+
+/// The same where sentinels replace the primary: each time, a node is frozen first. They take their time
+/// between two failovers.
+pub async fn under_sentinels(
+    field: &mut Field,
+    servers: &mut RedisSentinel,
+    lasts: Duration,
+) -> Injected {
+    let (start, mut injected) = (Instant::now(), Injected::new());
+    while start.elapsed() < lasts {
+        let (from, span) = (now(), field.span(LONGEST));
+        let node = field.random.usize(..field.nodes.len());
+        field.freeze(node, span).await;
+        field.in_step().await;
+        field.history.faults.push((from, now()));
+        *injected.entry(Fault::NodeFrozen).or_default() += 1;
+
+        let peace = field.span(Duration::from_millis(3000));
+        sleep(peace).await;
+        let from = now();
+        let old = servers.primary().await.unwrap();
+        let fault = if field.random.bool() { Fault::PrimaryKilled } else { Fault::PrimaryFrozen };
+        if fault == Fault::PrimaryKilled {
+            servers.server_mut(old).kill();
+            servers.failed_over(old).await;
+            servers.server_mut(old).restart().await;
+        } else {
+            servers.server(old).pause();
+            servers.failed_over(old).await;
+            servers.server(old).resume();
+        }
+        servers.whole().await;
+        field.in_step().await;
+        field.history.lossy.push((from.saturating_sub(BEHIND), now()));
+        field.history.faults.push((from, now()));
+        *injected.entry(fault).or_default() += 1;
+    }
+    let peace = field.span(Duration::from_millis(3000));
+    sleep(peace).await;
     injected
 }
 

@@ -36,7 +36,7 @@ use std::env;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tower_keep_testing::{Employer, RedisCluster, RedisServer, Way};
+use tower_keep_testing::{Employer, RedisCluster, RedisSentinel, RedisServer, Way};
 
 use faults::Injected;
 use field::{Counts, Field, Plan};
@@ -125,6 +125,17 @@ async fn nodes_on_a_cluster_keep_the_promise_when_it_fails_over() {
     let injected = faults::on_a_cluster(&mut field, &mut cluster, lasts()).await;
     let (verdict, counts) = judge(field, &plan).await;
     report("Cluster", &verdict, &counts, &injected);
+    nothing_was_violated(&verdict, &counts, &injected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_keep_the_promise_when_sentinels_replace_the_primary() {
+    let mut servers = RedisSentinel::start().await;
+    let plan = plan(200, 300, "", vec![servers.url(); NODES]);
+    let mut field = Field::start(&plan).await;
+    let injected = faults::under_sentinels(&mut field, &mut servers, lasts() / 4).await;
+    let (verdict, counts) = judge(field, &plan).await;
+    report("Sentinel", &verdict, &counts, &injected);
     nothing_was_violated(&verdict, &counts, &injected);
 }
 
