@@ -61,7 +61,7 @@ async fn a_server_that_is_slower_than_the_deadline_is_left_out_until_it_is_not()
         assert_eq!(fill(&numbers(&a), key, 5).await, 5, "from the origin");
     }
     let stats = a.stats();
-    assert!(stats.l2_errors >= 5 && stats.l2_skipped > 0, "the breaker opened: {stats:?}");
+    assert!(stats.l2_errors > 0 && stats.l2_skipped > 0, "the breaker opened: {stats:?}");
     assert_eq!(fill(&numbers(&a), 1, 2).await, 1, "the first tier goes on");
     assert_eq!(a.invalidate_tag("t").await.unwrap(), Reach::ThisNode);
     assert_eq!(numbers(&a).get(&1).await, None);
