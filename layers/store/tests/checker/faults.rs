@@ -167,7 +167,7 @@ pub async fn under_sentinels(
         field.history.faults.push((from, now()));
         *injected.entry(Fault::NodeFrozen).or_default() += 1;
 
-        let peace = field.span(Duration::from_millis(3000));
+        let peace = field.span(Duration::from_secs(3));
         sleep(peace).await;
         let from = now();
         let old = servers.primary().await.unwrap();
@@ -187,7 +187,7 @@ pub async fn under_sentinels(
         field.history.faults.push((from, now()));
         *injected.entry(fault).or_default() += 1;
     }
-    let peace = field.span(Duration::from_millis(3000));
+    let peace = field.span(Duration::from_secs(3));
     sleep(peace).await;
     injected
 }
