@@ -37,6 +37,7 @@
 //! | `postcard`, `json` | codecs beside the default |
 //! | `zstd` | compression of large values in the second tier |
 #![doc = ""]
+#![doc = include_str!("../docs/promises.md")]
 #![doc = include_str!("../docs/trouble.md")]
 #![doc = include_str!("../docs/measured.md")]
 

@@ -242,6 +242,20 @@ impl Remote for Redis {
         })
     }
 
+    fn last_epoch(&self) -> RemoteFuture<'_, u64> {
+        let connection = &self.0;
+        Box::pin(async move {
+            let clock = Operation::Read { key: connection.clock_key(), most: 20 };
+            // The clock may not have begun; and whatever else lies there is replaced when one is drawn.
+            let text = match connection.perform(clock).await {
+                Err(RemoteError::Protocol(_)) => return Ok(0),
+                found => found?.into_bytes().unwrap_or_default(),
+            };
+            let last = str::from_utf8(&text).ok().and_then(|text| text.split(' ').next());
+            Ok(last.and_then(|last| last.parse().ok()).unwrap_or_default())
+        })
+    }
+
     fn invalidate(
         &self,
         tag: Tag,

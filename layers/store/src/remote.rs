@@ -70,6 +70,15 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// the highest epoch the caller has seen; every epoch drawn is higher.
     fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>>;
 
+    /// The last epoch that was drawn, for a node that has just come: what it fetches from now on is
+    /// no older. 0 if that can't be told; then its first value with a tag that was invalidated before it
+    /// came is taken for what the invalidation was about, and isn't stored.
+    ///
+    /// Default: 0.
+    fn last_epoch(&self) -> RemoteFuture<'_, u64> {
+        Box::pin(async { Ok(0) })
+    }
+
     /// Draws a new epoch, writes it as that of `tag`, and announces it to all nodes, `sender`
     /// included. Takes the same time whatever the number of entries.
     fn invalidate(
@@ -203,6 +212,15 @@ pub trait Listener: Send + Sync + 'static {
     /// second tier isn't used for anything else. If it fails it is called again, and may go on where
     /// it was, unless [`lost`](Self::lost) was called in between.
     fn regained(&self) -> RemoteFuture<'_, ()>;
+
+    /// All that was announced until `age` ago has arrived; and if nothing is wrong, this is said again
+    /// within `span` of that. One that is never told takes silence for peace.
+    ///
+    /// A process that stood still for a while learns by it, before anything else, that it may have
+    /// missed something.
+    fn confirmed(&self, age: Duration, span: Duration) {
+        let _ = (age, span);
+    }
 
     /// Called now and then while announcements arrive: the listener may ask again for some of what it
     /// knows, since single ones can get lost on the way.

@@ -189,7 +189,7 @@ impl TagTable {
     }
 
     /// Learns that the second tier has drawn `epoch`.
-    fn hear(&self, epoch: u64) {
+    pub(crate) fn hear(&self, epoch: u64) {
         self.clock.fetch_max(epoch, Ordering::AcqRel);
         self.heard.fetch_max(epoch, Ordering::AcqRel);
     }

@@ -111,6 +111,18 @@ async fn a_set_right_after_another_nodes_invalidation_is_stored() {
 }
 
 #[tokio::test]
+async fn the_first_value_of_a_node_is_stored_though_its_tag_was_invalidated_before_the_node_came() {
+    let server = RedisServer::start().await;
+    let a = node(&server).await;
+    fill(&numbers(&a), 1, 1).await;
+    a.invalidate_tag("t").await.unwrap();
+    let b = node(&server).await;
+    fill(&numbers(&b), 1, 2).await;
+    until("it is stored", async || numbers(&b).get(&1).await.is_some()).await;
+    assert_eq!(b.stats().overtaken, 0);
+}
+
+#[tokio::test]
 async fn a_soft_invalidation_that_overtakes_the_answer_about_its_tag_counts() {
     let server = RedisServer::start().await;
     let gate = Gate::new(Point::AfterResolve);

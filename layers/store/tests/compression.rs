@@ -32,7 +32,7 @@ fn records(many: usize) -> String {
 }
 
 async fn stored_len(server: &RedisServer, key: &str) -> usize {
-    match server.command(&[b"STRLEN", format!("tk:1:text:{key}").as_bytes()]).await {
+    match server.command(&[b"STRLEN", format!("tk:2:text:{key}").as_bytes()]).await {
         Reply::Int(len) => usize::try_from(len).unwrap(),
         reply => panic!("{reply:?}"),
     }
@@ -107,7 +107,7 @@ async fn a_damaged_compressed_value_is_a_miss_and_is_counted() {
     let writer = compressing(&server, false).await;
     let texts = writer.typed::<str, String>("text");
     texts.set("k", records(100), Ttl::secs(60)).await.unwrap();
-    let key = b"tk:1:text:k";
+    let key = b"tk:2:text:k";
     let Reply::Bytes(mut frame) = server.command(&[b"GET", key]).await else { panic!() };
     let last = frame.len() - 1;
     frame[last] ^= 1;

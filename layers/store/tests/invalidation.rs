@@ -56,7 +56,7 @@ async fn quiet(server: &RedisServer) -> Store {
 /// copied to the other keys.
 async fn filled(server: &RedisServer, store: &Store, entries: u64) {
     numbers(store).set(&WATCHED, 7, tagged()).await.unwrap();
-    let frame = match server.command(&[b"GET", b"tk:1:number:0"]).await {
+    let frame = match server.command(&[b"GET", b"tk:2:number:0"]).await {
         Reply::Bytes(frame) => frame,
         reply => panic!("{reply:?}"),
     };
@@ -65,7 +65,7 @@ async fn filled(server: &RedisServer, store: &Store, entries: u64) {
     for keys in keys.chunks(5_000) {
         let mut commands = Vec::new();
         for key in keys {
-            let key = format!("tk:1:number:{key}");
+            let key = format!("tk:2:number:{key}");
             let head =
                 format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n", key.len(), frame.len());
             commands.extend_from_slice(head.as_bytes());

@@ -50,7 +50,7 @@ async fn whichever_connection_is_lost_the_node_catches_up() {
     let server = RedisServer::start().await;
     let store = pooled(&server).await;
     fill(&numbers(&store), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     for lost in 0..CONNECTIONS {
         assert_eq!(fill(&numbers(&store), 1, 2).await, 1);
         let (losses, found) = (store.stats().losses, connections(&server).await);

@@ -392,7 +392,7 @@ async fn settings_that_cannot_work_are_refused() {
     assert!(message(Redis::builder("not a url")).contains("address"));
     assert!(message(builder().prefix("{x}")).contains("braces"));
     assert!(message(builder().prefix("")).contains("at least one"));
-    assert!(message(builder().prefix("tk:1")).contains("with a letter"));
+    assert!(message(builder().prefix("tk:2")).contains("with a letter"));
     assert!(message(builder().max_value(100)).contains("1 KiB"));
     assert!(message(builder().max_value(usize::MAX)).contains("512 MiB"));
     assert!(message(builder().deadline(Duration::ZERO)).contains("zero"));

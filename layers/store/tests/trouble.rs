@@ -38,7 +38,7 @@ async fn a_server_that_is_slow_within_the_deadline_is_used() {
     let way = Way::open(server.port()).await;
     let (a, b) = (behind(&way, LONG).await, node(&server).await);
     fill(&numbers(&b), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     let lag = Duration::from_millis(150);
     way.set(Traffic::Lags(lag));
     let start = Instant::now();
@@ -112,12 +112,12 @@ async fn a_full_server_is_read_and_stores_nothing_new() {
     let server = RedisServer::start().await;
     let a = node(&server).await;
     fill(&numbers(&a), 1, 1).await;
-    written(&server, "tk:1:number:1").await;
+    written(&server, "tk:2:number:1").await;
     server.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     let b = node(&server).await;
     assert_eq!(fill(&numbers(&b), 1, 2).await, 1, "what is there is served");
     assert_eq!(held_fill(&numbers(&b), 2, 5).await.release().await, 5);
-    assert_eq!(server.command(&[b"EXISTS", b"tk:1:number:2"]).await, Reply::Int(0));
+    assert_eq!(server.command(&[b"EXISTS", b"tk:2:number:2"]).await, Reply::Int(0));
     assert_eq!(fill(&numbers(&b), 2, 6).await, 5, "the first tier has it");
     assert_eq!(b.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
     assert_eq!(numbers(&b).get(&2).await, None);
@@ -127,7 +127,7 @@ async fn a_full_server_is_read_and_stores_nothing_new() {
         fill(&numbers(&a), 3, 1).await;
         numbers(&a).remove(&3).await;
         fill(&numbers(&a), 4, 1).await;
-        server.command(&[b"EXISTS", b"tk:1:number:4"]).await == Reply::Int(1)
+        server.command(&[b"EXISTS", b"tk:2:number:4"]).await == Reply::Int(1)
     })
     .await;
 }

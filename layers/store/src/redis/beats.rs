@@ -8,11 +8,13 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
 use fred::prelude::Server;
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::link::Link;
@@ -22,17 +24,25 @@ use crate::error::RemoteError;
 /// How many beats in a row may be missed.
 const MISSED: u32 = 2;
 
+/// Within how many beats it is noticed that they don't come back.
+pub(super) const NOTICED: u32 = MISSED + 2;
+
 /// The beats of one follower.
 pub(super) struct Beats {
     /// Where they are published.
     channel: String,
     /// How many have been sent by each way since one came back.
     unanswered: HashMap<String, u32>,
+    /// When the last that came back was sent, by way.
+    confirmed: HashMap<String, Instant>,
+    /// What beats tell their time by.
+    start: Instant,
 }
 
 impl Beats {
     pub(super) fn new(channel: String) -> Self {
-        Self { channel, unanswered: HashMap::new() }
+        let (unanswered, confirmed) = (HashMap::new(), HashMap::new());
+        Self { channel, unanswered, confirmed, start: Instant::now() }
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -47,11 +57,12 @@ impl Beats {
         link: &Link,
     ) -> Result<HashMap<String, String>, RemoteError> {
         self.unanswered.clear();
+        self.confirmed.clear();
         connection.clocks.begin(link.routing());
         let ways = link.primaries();
         let beats = ways.iter().flat_map(|way| {
             link.pool.clients().map(async |client| {
-                let beat = beat(connection, client, self.channel.clone(), way.clone());
+                let beat = self.beat(connection, client, way.clone());
                 Ok((name(way.as_ref()), connection.within_deadline(beat).await?))
             })
         });
@@ -86,34 +97,54 @@ impl Beats {
         connection.clocks.route(link.routing());
         for way in ways {
             let (connection, link) = (Arc::clone(connection), Arc::clone(link));
-            let channel = self.channel.clone();
-            tokio::spawn(async move { beat(&connection, &link.pool.take(), channel, way).await });
+            let (channel, since) = (self.channel.clone(), self.start.elapsed());
+            tokio::spawn(
+                async move { beat(&connection, &link.pool.take(), channel, since, way).await },
+            );
         }
         Ok(())
     }
 
-    /// One has come back, by the way that it names.
-    pub(super) fn heard(&mut self, way: &str) {
-        if let Some(unanswered) = self.unanswered.get_mut(way) {
-            *unanswered = 0;
-        }
+    /// One has come back. Says for how long everything has arrived that was announced before, by
+    /// whatever way; nothing if that isn't known yet.
+    pub(super) fn heard(&mut self, beat: &str) -> Option<Duration> {
+        let (sent, way) = beat.split_once(' ')?;
+        let sent = self.start.checked_add(Duration::from_micros(sent.parse().ok()?))?;
+        *self.unanswered.get_mut(way)? = 0;
+        let confirmed = self.confirmed.entry(way.to_owned()).or_insert(sent);
+        *confirmed = sent.max(*confirmed);
+        let ways = self.unanswered.keys().map(|way| self.confirmed.get(way).copied());
+        ways.collect::<Option<Vec<Instant>>>()?.into_iter().min().map(|sent| sent.elapsed())
     }
 
     /// Something else has arrived. Where there is one way only, it came by that.
     pub(super) fn heard_other(&mut self) {
-        self.heard("");
+        if let Some(unanswered) = self.unanswered.get_mut("") {
+            *unanswered = 0;
+        }
+    }
+
+    fn beat(
+        &self,
+        connection: &Connection,
+        client: &Client,
+        way: Option<Server>,
+    ) -> impl Future<Output = Result<String, Error>> {
+        beat(connection, client, self.channel.clone(), self.start.elapsed(), way)
     }
 }
 
-/// Sends one, and says what the data there descend from; nothing if the server doesn't tell.
+/// Sends one, `since` the start of its sender's clock, and says what the data there descend from; nothing
+/// if the server doesn't tell.
 async fn beat(
     connection: &Connection,
     client: &Client,
     channel: String,
+    since: Duration,
     way: Option<Server>,
 ) -> Result<String, Error> {
     let name = name(way.as_ref());
-    let args = vec![channel.into(), name.as_str().into()];
+    let args = vec![channel.into(), format!("{} {name}", since.as_micros()).into()];
     let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
     let (seconds, micros, history): (u64, u64, String) = beat.at(client, way).await?.convert()?;
     connection.clocks.hear(name, seconds.saturating_mul(1_000_000).saturating_add(micros));

@@ -18,9 +18,9 @@ use futures_util::future::select_all;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::beats::Beats;
+use super::beats::{Beats, NOTICED};
 use super::connection::Connection;
 use super::link::Link;
 use crate::error::RemoteError;
@@ -166,11 +166,13 @@ impl Follower {
 
     /// Lets the listener catch up, and hands on what arrives, meanwhile and from then on.
     async fn follow(&mut self, link: &Arc<Link>, ears: &mut Ears) -> Followed {
-        let caught_up = catch_up(Arc::clone(&self.listener));
+        let (begun, caught_up) = (Instant::now(), catch_up(Arc::clone(&self.listener)));
         let mut followed = Followed { in_step: false, ended: ControlFlow::Break(()) };
         match self.hand_on(link, ears, caught_up).await {
             Ok(true) => {
                 let Some(connection) = self.connection.upgrade() else { return followed };
+                // The listener has asked since for what may have been missed.
+                self.confirm(begun.elapsed());
                 connection.synced.store(true, Ordering::Release);
                 drop(connection);
                 followed.in_step = true;
@@ -251,13 +253,20 @@ impl Follower {
         }
     }
 
+    /// What was announced until `age` ago has arrived.
+    fn confirm(&self, age: Duration) {
+        self.listener.confirmed(age, self.beat_every.saturating_mul(NOTICED));
+    }
+
     fn hear(&mut self, message: &Message) {
         let Some(bytes) = message.value.as_bytes() else { return };
         if *message.channel == *self.channel {
             self.beats.heard_other();
             self.listener.heard(bytes);
         } else if *message.channel == *self.beats.channel() {
-            self.beats.heard(&String::from_utf8_lossy(bytes));
+            if let Some(age) = self.beats.heard(&String::from_utf8_lossy(bytes)) {
+                self.confirm(age);
+            }
         }
     }
 }

@@ -200,9 +200,19 @@ impl Listener for Coherence {
             inner.pay_all(remote).await?;
             inner.do_again(remote).await?;
             self.ask_for_all(&inner, remote).await?;
+            let last = remote.last_epoch().await?;
+            if Epochs::all(last).check().is_ok() {
+                inner.tags.hear(last);
+            }
             inner.step.regain(inner.clock.now());
             Ok(())
         })
+    }
+
+    fn confirmed(&self, age: Duration, span: Duration) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.step.confirm(inner.clock.now().saturating_add(span.saturating_sub(age)));
+        }
     }
 
     /// An announcement that gets lost leaves no other trace where nothing else is lost, as between

@@ -73,7 +73,9 @@ impl Inner {
     /// was invalidated.
     pub(crate) fn available(&self) -> Option<&dyn Remote> {
         let remote = self.remote.as_deref()?;
-        if !self.is_synced() {
+        // By the clock, too: what this node knows of tags may be long out of date when its process
+        // wakes up, and what it finds is judged by that.
+        if !self.is_synced() || !self.step.hears_at(self.clock.now()) {
             self.counters.l2_skipped.add();
             return None;
         }

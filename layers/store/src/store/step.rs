@@ -13,6 +13,9 @@ pub(crate) struct Step {
     lost_at: AtomicU64,
     /// When it began to be as it is, in milliseconds.
     changed_at: AtomicU64,
+    /// Until when, in milliseconds, it may be taken to hear all: the end of time for a second tier that
+    /// never confirms it.
+    good_until: AtomicU64,
     max_unsynced: Duration,
 }
 
@@ -20,7 +23,33 @@ impl Step {
     /// With others to be in step with, it begins out of it.
     pub(super) fn new(now: Timestamp, has_others: bool, max_unsynced: Duration) -> Self {
         let lost_at = if has_others { at(now) } else { 0 };
-        Self { lost_at: lost_at.into(), changed_at: at(now).into(), max_unsynced }
+        let (changed_at, good_until) = (at(now).into(), u64::MAX.into());
+        Self { lost_at: lost_at.into(), changed_at, good_until, max_unsynced }
+    }
+
+    /// It is known to have heard all, and need not hear more before `until`.
+    pub(super) fn confirm(&self, until: Timestamp) {
+        let later =
+            |known| (known == u64::MAX || known < until.as_millis()).then(|| until.as_millis());
+        // That it isn't later is no failure.
+        let _ = self.good_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+    }
+
+    /// Since when this node hasn't been told that it hears all, if it should have been by `now`. Also
+    /// when it can't have noticed, since its process stood still.
+    #[inline]
+    fn silent_since(&self, now: Timestamp) -> Option<u64> {
+        let lost_at = self.lost_at.load(Ordering::Acquire);
+        let good_until = self.good_until.load(Ordering::Acquire);
+        match lost_at {
+            0 => (now.as_millis() >= good_until).then_some(good_until),
+            lost_at => Some(lost_at.min(good_until)),
+        }
+    }
+
+    /// Whether what the others announce is known here at `now`.
+    pub(super) fn hears_at(&self, now: Timestamp) -> bool {
+        self.silent_since(now).is_none()
     }
 
     /// Announcements may have been missed from now on. Says whether that is news.
@@ -55,12 +84,10 @@ impl Step {
     /// fetched from the origin.
     #[inline]
     pub(crate) fn vouches_for(&self, slot: &Slot, now: Timestamp) -> bool {
-        let lost_at = self.lost_at.load(Ordering::Acquire);
-        lost_at == 0
-            || now
-                < Timestamp::from_millis(lost_at)
-                    .max(slot.fetched_at)
-                    .saturating_add(self.max_unsynced)
+        self.silent_since(now).is_none_or(|since| {
+            let since = Timestamp::from_millis(since).max(slot.fetched_at);
+            now < since.saturating_add(self.max_unsynced)
+        })
     }
 }
 

@@ -127,7 +127,7 @@ pub async fn on_a_cluster(
                 assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
             }
             _ => {
-                let key = *field.random.choice(["{tk}", "tk:1:number:1"].iter()).unwrap();
+                let key = *field.random.choice(["{tk}", "tk:2:number:1"].iter()).unwrap();
                 let primary = cluster.primary_of(key).await;
                 if fault == Fault::PrimaryKilled {
                     cluster.node_mut(primary).kill();
