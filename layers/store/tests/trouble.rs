@@ -146,7 +146,7 @@ async fn a_server_that_evicts_entries_and_tags_brings_nothing_back() {
         let line = info.lines().find_map(|line| line.strip_prefix("evicted_keys:"));
         line.unwrap().parse::<u64>().unwrap()
     };
-    let many = 12_000;
+    let many = 7_000;
     let keys: Vec<u64> = (0..many).collect();
     for round in 0..2 {
         for keys in keys.chunks(50) {
@@ -154,7 +154,7 @@ async fn a_server_that_evicts_entries_and_tags_brings_nothing_back() {
             let set = keys.iter().map(|key| on_a.set(key, 1, ttl(*key)));
             join_all(set).await;
         }
-        assert!(evicted().await > 1000, "{}", evicted().await);
+        assert!(evicted().await > 100, "{}", evicted().await);
         until("a is in step", async || a.is_synced() && b.is_synced()).await;
         until("b serves what is left, if the tag is", async || {
             numbers(&a).set(&0, 1, ttl(0)).await.unwrap();
