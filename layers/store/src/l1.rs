@@ -54,7 +54,7 @@ pub struct L1 {
 
 impl L1 {
     /// Entries up to `bytes` bytes in all, 8 KiB at the least: keys, values (as their codec weighs
-    /// them), and 704 bytes for each entry, which is what its places in the maps were measured to take.
+    /// them), and 752 bytes for each entry, which is what its places in the maps were measured to take.
     /// What tags take comes on top: about 200 bytes for each that is in use, however many entries carry
     /// it.
     ///
@@ -92,7 +92,7 @@ impl Memory {
             return Err(Error::Config("L1::bytes(0) holds nothing; leave `l1` out instead".into()));
         }
         if max_entry < LEAST_ENTRY {
-            let text = "an entry takes 704 bytes beside its key and value: L1::max_entry must be 1 KiB or more, and L1::bytes 8 KiB or more";
+            let text = "an entry takes 752 bytes beside its key and value: L1::max_entry must be 1 KiB or more, and L1::bytes 8 KiB or more";
             return Err(Error::Config(text.into()));
         }
         if max_entry > config.bytes {
