@@ -263,10 +263,10 @@ impl Follower {
         if *message.channel == *self.channel {
             self.beats.heard_other();
             self.listener.heard(bytes);
-        } else if *message.channel == *self.beats.channel() {
-            if let Some(age) = self.beats.heard(&String::from_utf8_lossy(bytes)) {
-                self.confirm(age);
-            }
+        } else if *message.channel == *self.beats.channel()
+            && let Some(age) = self.beats.heard(&String::from_utf8_lossy(bytes))
+        {
+            self.confirm(age);
         }
     }
 }
