@@ -75,7 +75,7 @@ impl Inner {
         let remote = self.remote.as_deref()?;
         // By the clock, too: what this node knows of tags may be long out of date when its process
         // wakes up, and what it finds is judged by that.
-        if !self.is_synced() || !self.step.hears_at(self.clock.now()) {
+        if !self.is_synced() || !self.step.is_confirmed(self.clock.now()) {
             self.counters.l2_skipped.add();
             return None;
         }
