@@ -212,3 +212,17 @@ async fn what_somebody_else_put_where_an_epoch_was_is_replaced() {
         assert_eq!(pair.b.stats().missed_buckets, before + 1);
     }
 }
+
+#[tokio::test]
+async fn an_epoch_that_was_lost_is_never_there_again() {
+    let server = RedisServer::start().await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let mut seen = redis.removals(vec![7]).await.unwrap();
+    assert_eq!(redis.removals(vec![7]).await.unwrap(), seen, "it stays while nothing is lost");
+    for _ in 0..3 {
+        server.command(&[b"FLUSHALL"]).await;
+        let found = redis.removals(vec![7]).await.unwrap()[0];
+        assert!(!seen.contains(&found), "{found} again: {seen:?}");
+        seen.push(found);
+    }
+}
