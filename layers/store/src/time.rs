@@ -33,6 +33,13 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// This instant moved back; 1970 if that is too far.
+    #[must_use]
+    pub fn saturating_sub(self, span: Duration) -> Self {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// The time since `earlier`; zero if that lies ahead (another node's clock may be).
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -80,5 +87,6 @@ mod tests {
         let early = Timestamp::from_millis(1);
         assert_eq!(early.saturating_since(Timestamp::from_millis(9)), Duration::ZERO);
         assert_eq!(early.saturating_add(Duration::MAX).as_millis(), u64::MAX);
+        assert_eq!(early.saturating_sub(Duration::from_secs(1)).as_millis(), 0);
     }
 }

@@ -76,6 +76,23 @@ async fn out_of_step_it_serves_for_so_long_after_the_loss_or_the_fill() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_stood_still_takes_an_old_beat_for_an_old_one() {
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
+    let numbers = store.typed("number");
+    let (listener, span) = (remote.listener(), Duration::from_secs(4));
+    listener.regained().await.unwrap();
+    listener.confirmed(Duration::ZERO, span);
+    fill(&numbers, 1).await;
+    advance(LONGEST * 10).await;
+    // It was sent just before, and has been waiting to be heard.
+    listener.confirmed(LONGEST * 10 - A_BIT, span);
+    assert_eq!(numbers.get(&1).await, None);
+    listener.confirmed(Duration::ZERO, span);
+    assert_eq!(numbers.get(&1).await.as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_bound_may_be_nothing_or_none() {
     for (longest, expected) in [(Duration::ZERO, 2), (Duration::MAX, 1)] {
         let remote = Counting::default();

@@ -211,7 +211,8 @@ impl Listener for Coherence {
 
     fn confirmed(&self, age: Duration, span: Duration) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.step.confirm(inner.clock.now().saturating_add(span.saturating_sub(age)));
+            // Perhaps in the past: it may have been waiting here while this process stood still.
+            inner.step.confirm(inner.clock.now().saturating_add(span).saturating_sub(age));
         }
     }
 
