@@ -26,7 +26,7 @@ pub(crate) struct Slot {
     pub(crate) weight: u32,
     /// When that began by which it was fetched, in the order of this process.
     pub(crate) order: u64,
-    /// When this node got it from its origin; for one that came from the second tier, never.
+    /// When this node began to fetch it from its origin; for one that came from the second tier, never.
     pub(crate) fetched_at: Timestamp,
     /// How long its fill took, in milliseconds; 0 if that isn't known, or there was none.
     took: u32,

@@ -295,8 +295,8 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.overtaken.add();
             return None;
         }
-        let took = inner.clock.now().saturating_since(ticket.began());
-        let entry = self.entry(key, value, lifetime, stamped, ticket.order(), took);
+        let source = Source::fill(ticket, inner.clock.now());
+        let entry = self.entry(key, value, lifetime, stamped, source);
         let slot = Arc::clone(&entry.slot);
         // A fill that began later, and was quicker, has what is newer.
         if ticket.redeem(|| inner.keep_newest(key, Arc::clone(&slot))) != Some(true) {
@@ -356,7 +356,8 @@ impl<V: Send + Sync + 'static> Space<V> {
         // or, once the tags have been asked, as after it.
         let stamped = self.stamped(tags).await;
         let order = inner.fences.next_order();
-        let entry = self.entry(key, value, lifetime, stamped, order, Duration::ZERO);
+        let source = Source { order, began: inner.clock.now(), took: Duration::ZERO };
+        let entry = self.entry(key, value, lifetime, stamped, source);
         let slot = Arc::clone(&entry.slot);
         let (now, began) = (inner.tags.now(), inner.clock.now());
         let ticket = inner.fences.take_over(key, now, began, || inner.keep(key, Arc::clone(&slot)));
@@ -456,8 +457,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         value: Arc<V>,
         lifetime: Lifetime,
         Stamped { stamps, resolved }: Stamped,
-        order: u64,
-        took: Duration,
+        Source { order, began, took }: Source,
     ) -> Entry {
         let inner = self.inner();
         let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
@@ -477,7 +477,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             (FrameMeta { lifetime, softened: false, took, tags: tags.collect() }, encoded)
         });
         let bytes = bytes.saturating_add(key.as_bytes().len());
-        let slot = Slot::new(value, lifetime, false, stamps, order, bytes, inner.clock.now());
+        let slot = Slot::new(value, lifetime, false, stamps, order, bytes, began);
         Entry { slot: Arc::new(slot.took(took)), parts }
     }
 
@@ -539,6 +539,21 @@ impl<V: Send + Sync + 'static> Space<V> {
 struct Stamped {
     stamps: Stamps,
     resolved: bool,
+}
+
+/// Where a value comes from: a fill, or the caller who sets it.
+struct Source {
+    order: u64,
+    /// As of when it is.
+    began: Timestamp,
+    took: Duration,
+}
+
+impl Source {
+    fn fill(ticket: &Ticket, now: Timestamp) -> Self {
+        let (order, began) = (ticket.order(), ticket.began());
+        Self { order, began, took: now.saturating_since(began) }
+    }
 }
 
 /// An entry on its way into the tiers.

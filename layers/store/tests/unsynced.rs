@@ -7,7 +7,7 @@ mod counting;
 use std::io;
 use std::time::Duration;
 
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 use tower_keep_store::{L1, Store, StoreBuilder, Ttl, Typed};
 
 use counting::Counting;
@@ -73,6 +73,26 @@ async fn out_of_step_it_serves_for_so_long_after_the_loss_or_the_fill() {
     assert_eq!(fill(&numbers, 4).await, 4, "it may have been removed meanwhile");
     advance(LONGEST * 10).await;
     assert_eq!(fill(&numbers, 5).await, 4);
+}
+
+/// What one gets who fills in `value`, which takes so long, or fails if there is none.
+async fn slow_fill(numbers: &Typed<u8, u32>, takes: Duration, value: Option<u32>) -> Option<u32> {
+    let fill = move || async move {
+        sleep(takes).await;
+        value.ok_or_else(|| io::Error::other("down"))
+    };
+    let ttl = Ttl::secs(3600).stale_if_error(Duration::from_secs(7200));
+    numbers.get_or_try_set(&1, ttl, fill).await.ok().as_deref().copied()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_took_long_to_fetch_is_as_old_as_its_beginning() {
+    let store = builder().l2(Counting::default()).build().unwrap();
+    let numbers = store.typed("number");
+    assert_eq!(slow_fill(&numbers, NEARLY, Some(1)).await, Some(1));
+    assert_eq!(fill(&numbers, 2).await, 1, "it has been asked for within the bound");
+    advance(A_BIT).await;
+    assert_eq!(fill(&numbers, 2).await, 2);
 }
 
 #[tokio::test(start_paused = true)]
