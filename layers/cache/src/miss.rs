@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tower_keep_store::{BoxError, Count, Follow, Hit, Join, Lead, Moment, Timestamp};
+use tower_keep_store::{Asking, BoxError, Count, Follow, Hit, Join, Lead, Timestamp};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -41,8 +41,8 @@ pub(crate) struct Miss<S, ReqBody> {
     /// What the rules have chosen for the request.
     pub(crate) policy: Arc<PolicyOptions>,
     pub(crate) look: Look,
-    /// When this request came: it must not see what was invalidated before.
-    pub(crate) asked: Moment,
+    /// It must not see what was invalidated before this request came.
+    pub(crate) asking: Asking,
 }
 
 /// What a follower does next.
@@ -217,7 +217,7 @@ where
         let collapsed = self.look.status().collapsed();
         match landing {
             Some(Landing::Arriving(arriving)) => {
-                if !core.space.satisfies(&arriving.proof, self.asked) {
+                if !core.space.satisfies(&arriving.proof, self.asking) {
                     follow.reject();
                     return Next::Again;
                 }
@@ -237,7 +237,7 @@ where
                 response.map_or(Next::Alone(NOT_SHARED), Next::Done)
             }
             Some(Landing::Stored(hit)) => {
-                let hit = hit.again(now);
+                let hit = core.space.given(&hit, self.asking, now);
                 let wish = asked.wish(&self.directives);
                 let found = hit.as_ref().and_then(|hit| usable(hit, wish, now.as_millis()));
                 let Some(stored) = found else {
@@ -253,7 +253,7 @@ where
                     let place = self.look.place.with_unknown_variant(&selects, &asked.headers);
                     return Next::Look(place, None);
                 }
-                let Some(hit) = hit.again(now) else {
+                let Some(hit) = core.space.given(&hit, self.asking, now) else {
                     follow.reject();
                     return Next::Again;
                 };
@@ -282,8 +282,11 @@ where
     /// What becomes of a request whose leader failed.
     fn after(&self, failure: &Failure, asked: &Asked) -> Next<ResBody> {
         let status = self.look.status().collapsed();
+        let core = &self.core;
         let stale = failure.stale.as_ref();
-        if let Some(reply) = respond::stand_in(&self.core, stale, &self.directives, asked, status) {
+        let stale = stale.and_then(|hit| core.space.given(hit, self.asking, core.now()));
+        let reply = respond::stand_in(core, stale.as_ref(), &self.directives, asked, status);
+        if let Some(reply) = reply {
             return Next::Done(reply);
         }
         if fastrand::f64() < failure.share { Next::Alone("failed") } else { Next::Failed }

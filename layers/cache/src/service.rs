@@ -172,7 +172,7 @@ impl<S> Cache<S> {
             service: self.inner.clone(),
             request,
             directives,
-            asked: core.space.moment(),
+            asking: core.space.asking(),
         };
         match served {
             Some((response, behind)) => {

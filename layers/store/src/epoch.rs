@@ -53,7 +53,7 @@ const HORIZON: u64 = 366 * 24 * 3600 * 1_000_000;
 /// counted, and that of the second tier's epochs, of which the highest this node has heard counts.
 /// No wall clock comes into it: a node whose own is ahead would believe it had seen what it hadn't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// The count of this node's invalidations.
     pub(crate) made: u64,
     /// The second tier's epoch.

@@ -83,14 +83,13 @@ pub use codec::Postcard;
 pub use codec::{Bincode, Codec, Encoded, MAX_HEAD_LEN};
 #[cfg(feature = "zstd")]
 pub use compression::Compression;
-pub use epoch::Moment;
 pub use error::{BoxError, Error, FillError, RemoteError};
 pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};
 pub use key::{Key, KeyBuf, KeyRef, MAX_KEY_LEN, ToKey};
 pub use l1::L1;
 pub use lease::{Attempt, Turn};
-pub use proof::Proof;
+pub use proof::{Asking, Proof};
 #[cfg(feature = "redis")]
 pub use redis::{Redis, RedisBuilder};
 pub use slot::Hit;

@@ -153,6 +153,11 @@ impl<V> Hit<V> {
         (state != State::Gone).then(|| Self { state, ..self.clone() })
     }
 
+    /// Whether it may be given to one for whom what was fetched before `oldest` is too old.
+    pub(crate) fn is_given(&self, oldest: Timestamp) -> bool {
+        self.slot.fetched_at >= oldest
+    }
+
     /// Those, and the ones of [parts of its space](crate::Space::part_tag).
     pub fn all_tags(&self) -> impl Iterator<Item = &Tag> {
         let tags = self.slot.stamps.iter().map(|stamp| stamp.cell.tag());

@@ -11,14 +11,13 @@ use bytes::Bytes;
 use crate::backlog::{Debt, Target};
 use crate::codec::{Codec, Encoded};
 use crate::early::Beta;
-use crate::epoch::Moment;
 use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
 use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::lease::{Attempt, End, Lease, Turn};
 use crate::payload::Payload;
-use crate::proof::Proof;
+use crate::proof::{Asking, Proof};
 use crate::remote::{Put, Removal, Stored};
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
@@ -166,18 +165,26 @@ impl<V: Send + Sync + 'static> Space<V> {
 
     /// As of when a fill with `ticket` and `tags` gets what it gets.
     pub fn proof(&self, ticket: &Ticket, tags: &[Tag]) -> Proof {
-        Proof { as_of: ticket.as_of(), tags: self.all_tags(tags).into() }
+        let tags = self.all_tags(tags).into();
+        Proof { as_of: ticket.as_of(), began: ticket.began(), tags }
     }
 
-    /// Now, for one who begins to wait for what another fetches.
-    pub fn moment(&self) -> Moment {
-        self.inner().tags.now()
+    /// For one who begins to wait for what another fetches.
+    pub fn asking(&self) -> Asking {
+        let inner = self.inner();
+        Asking { at: inner.tags.now(), oldest: inner.step.oldest(inner.clock.now()) }
     }
 
     /// Whether what `proof` is about may be given to one who did not fetch it, but has waited for it
-    /// since `asked`: it isn't older than an invalidation that came before that.
-    pub fn satisfies(&self, proof: &Proof, asked: Moment) -> bool {
-        proof.satisfies(asked, &self.inner().tags)
+    /// since it was `asking`: it isn't older than an invalidation that came before that, as far as this
+    /// node knows, or for longer than it may [go by that](crate::StoreBuilder::max_unsynced).
+    pub fn satisfies(&self, proof: &Proof, asking: Asking) -> bool {
+        proof.satisfies(asking, &self.inner().tags)
+    }
+
+    /// The same of an entry that another found, as of `now`: it as it is now, unless it is gone.
+    pub fn given(&self, hit: &Hit<V>, asking: Asking, now: Timestamp) -> Option<Hit<V>> {
+        hit.is_given(asking.oldest).then(|| hit.again(now)).flatten()
     }
 
     /// Looks into the second tier, and takes what is valid there into the first.

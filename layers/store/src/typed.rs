@@ -233,7 +233,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             None => (ttl, fill),
         };
         let inner = self.space.store().inner();
-        let asked = self.space.moment();
+        let asking = self.space.asking();
         let mut filler = Some(self.filler(ttl, fill));
         let served_meanwhile = stale.as_ref().is_some_and(|hit| hit.state() == State::Stale);
         loop {
@@ -259,7 +259,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             match self.landed(&mut follow, key, stale.as_ref()).await {
                 // The one that led has what its own fill got, whatever came since; others can still
                 // run theirs.
-                Some(landing) if filler.is_some() && !landing.is_current(&self.space, asked) => {
+                Some(landing) if filler.is_some() && !landing.is_current(&self.space, asking) => {
                     follow.reject();
                 }
                 Some(landing) => return self.or_stale(landing.outcome, stale),

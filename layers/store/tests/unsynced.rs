@@ -96,6 +96,43 @@ async fn what_took_long_to_fetch_is_as_old_as_its_beginning() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_asks_after_the_bound_gets_nothing_whose_fetching_began_before_it() {
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
+    let numbers = store.typed("number");
+    remote.listener().regained().await.unwrap();
+    let early = slow_fill(&numbers, LONGEST * 5 / 2, Some(1));
+    let in_time = async {
+        remote.listener().lost();
+        sleep(NEARLY).await;
+        fill(&numbers, 2).await
+    };
+    let late = async {
+        sleep(LONGEST * 2).await;
+        fill(&numbers, 3).await
+    };
+    assert_eq!(tokio::join!(early, in_time, late), (Some(1), 1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_asks_after_the_bound_gets_nothing_that_stood_in_for_those_before_it() {
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
+    let numbers = store.typed("number");
+    remote.listener().regained().await.unwrap();
+    fill(&numbers, 1).await;
+    advance(Duration::from_secs(3601)).await;
+    remote.listener().lost();
+    advance(LONGEST / 2).await;
+    let early = slow_fill(&numbers, LONGEST, None);
+    let late = async {
+        sleep(LONGEST * 3 / 4).await;
+        fill(&numbers, 2).await
+    };
+    assert_eq!(tokio::join!(early, late), (Some(1), 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_stood_still_takes_an_old_beat_for_an_old_one() {
     let remote = Counting::default();
     let store = builder().l2(remote.clone()).build().unwrap();
@@ -104,9 +141,9 @@ async fn a_node_that_stood_still_takes_an_old_beat_for_an_old_one() {
     listener.regained().await.unwrap();
     listener.confirmed(Duration::ZERO, span);
     fill(&numbers, 1).await;
-    advance(LONGEST * 10).await;
-    // It was sent just before, and has been waiting to be heard.
-    listener.confirmed(LONGEST * 10 - A_BIT, span);
+    advance(A_BIT + LONGEST * 10).await;
+    // It was sent just before that, and has been waiting to be heard.
+    listener.confirmed(LONGEST * 10, span);
     assert_eq!(numbers.get(&1).await, None);
     listener.confirmed(Duration::ZERO, span);
     assert_eq!(numbers.get(&1).await.as_deref(), Some(&1));

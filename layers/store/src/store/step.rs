@@ -81,6 +81,16 @@ impl Step {
         Timestamp::from_millis(self.changed_at.load(Ordering::Acquire))
     }
 
+    /// When what one who asks at `now` is given must have been fetched, at the earliest.
+    pub(crate) fn oldest(&self, now: Timestamp) -> Timestamp {
+        match self.silent_since(now).map(Timestamp::from_millis) {
+            Some(since) if now >= since.saturating_add(self.max_unsynced) => {
+                now.saturating_sub(self.max_unsynced)
+            }
+            _ => Timestamp::default(),
+        }
+    }
+
     /// Whether this node may serve `slot`: out of step, only for so long, or for so long after it was
     /// fetched from the origin.
     #[inline]

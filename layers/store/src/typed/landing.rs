@@ -10,11 +10,10 @@ use tokio::time::timeout;
 
 use super::fill::{Fill, Verdict};
 use super::tags_of;
-use crate::epoch::Moment;
 use crate::error::{BoxError, FillError};
 use crate::flight::Lead;
 use crate::lease::Attempt;
-use crate::proof::Proof;
+use crate::proof::{Asking, Proof};
 use crate::slot::Hit;
 use crate::space::Space;
 use crate::ttl::{State, Ttl};
@@ -55,14 +54,14 @@ impl<V> Landing<V> {
         Self { outcome: Ok(hit.clone().into_value()), evidence: Evidence::Stored(hit) }
     }
 
-    /// Whether one whose fill it wasn't, and who asked at `asked`, may have it.
-    pub(super) fn is_current(&self, space: &Space<V>, asked: Moment) -> bool
+    /// Whether one whose fill it wasn't, and who was `asking`, may have it.
+    pub(super) fn is_current(&self, space: &Space<V>, asking: Asking) -> bool
     where
         V: Send + Sync + 'static,
     {
         match &self.evidence {
-            Evidence::Filled(proof) => space.satisfies(proof, asked),
-            Evidence::Stored(hit) => hit.state_at(space.store().now()) != State::Gone,
+            Evidence::Filled(proof) => space.satisfies(proof, asking),
+            Evidence::Stored(hit) => space.given(hit, asking, space.store().now()).is_some(),
             Evidence::Nothing => true,
         }
     }
