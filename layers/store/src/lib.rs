@@ -59,6 +59,7 @@ mod key;
 mod l1;
 mod lease;
 mod payload;
+mod pending;
 mod proof;
 mod recent;
 #[cfg(feature = "redis")]

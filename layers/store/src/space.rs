@@ -219,7 +219,7 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// The bytes that lie in the second tier, empty if there are none. Nothing if it can't be asked.
     async fn look(&self, key: KeyRef<'_>) -> Option<Bytes> {
         let inner = self.inner();
-        let remote = inner.available().filter(|_| key.fits())?;
+        let remote = inner.available().filter(|_| key.fits() && !inner.pending.has(key))?;
         let found = remote.get(Bytes::copy_from_slice(key.as_bytes())).await;
         Some(found.inspect_err(|error| inner.trouble("get", error)).ok()?.unwrap_or_default())
     }

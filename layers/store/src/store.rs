@@ -128,14 +128,15 @@ impl Store {
         inner.counters.invalidations.add();
         // Here first, whatever becomes of the rest.
         inner.tags.invalidate(&tag, strength);
-        inner.spread(Target::Tag(tag), strength).await
+        inner.spread(Target::Tag(tag), strength, None).await
     }
 
     pub(crate) async fn remove_key(&self, key: KeyRef<'_>, strength: Strength) -> Reach {
         let inner = &self.0;
         inner.counters.invalidations.add();
+        let under_way = inner.remote.as_ref().map(|_| inner.pending.begin(key));
         inner.drop_local(key, strength);
-        inner.spread(Target::Key(key.as_bytes().to_vec()), strength).await
+        inner.spread(Target::Key(key.as_bytes().to_vec()), strength, under_way).await
     }
 
     /// What the store has done so far, and how it stands.

@@ -44,6 +44,30 @@ async fn what_was_removed_while_a_node_heard_nothing_is_gone_once_it_hears_again
 }
 
 #[tokio::test]
+async fn what_a_node_has_begun_to_remove_is_gone_there_before_redis_knows() {
+    let server = RedisServer::start().await;
+    let gate = Gate::new(Point::BeforePut);
+    let a = Gated::node(&server, &gate).await;
+    let on_a = numbers(&a);
+    fill(&on_a, 1, 10).await;
+    written(&server, "tk:2:number:1").await;
+    gate.shut();
+    let removing = tokio::spawn({
+        let on_a = on_a.clone();
+        async move { on_a.remove(&1).await }
+    });
+    gate.holds(1).await;
+    assert_eq!(on_a.get(&1).await, None);
+    assert_eq!(on_a.get_many([1].iter()).await, [None]);
+    assert_eq!(fill(&on_a, 1, 20).await, 20);
+    gate.open();
+    assert_eq!(removing.await.unwrap(), Reach::Everywhere);
+    fill(&on_a, 1, 30).await;
+    let b = node(&server).await;
+    until("it is shared again", async || numbers(&b).get(&1).await.is_some()).await;
+}
+
+#[tokio::test]
 async fn a_set_that_was_overtaken_by_another_node_does_not_come_back() {
     for removed in [true, false] {
         let server = RedisServer::start().await;

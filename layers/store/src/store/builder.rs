@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::fence::Fences;
 use crate::l1::{L1, Memory};
 use crate::lease::{LONGEST_LEASE, SHORTEST_LEASE};
+use crate::pending::Pending;
 use crate::recent::Recent;
 use crate::remote::Remote;
 use crate::removals::Removals;
@@ -226,6 +227,7 @@ impl StoreBuilder {
             fences: Arc::new(Fences::default()),
             backlog: Backlog::new(self.max_backlog),
             recent: Recent::default(),
+            pending: Pending::default(),
             removals: Removals::new(self.l2.as_ref().map_or(0, |remote| remote.buckets())),
             draining: AtomicBool::new(false),
             step: Step::new(clock.now(), self.l2.is_some(), self.max_unsynced),

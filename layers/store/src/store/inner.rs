@@ -20,6 +20,7 @@ use crate::fence::Fences;
 use crate::flight::Flights;
 use crate::key::KeyRef;
 use crate::l1::Memory;
+use crate::pending::Pending;
 use crate::recent::Recent;
 use crate::remote::Remote;
 use crate::removals::Removals;
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) fences: Arc<Fences>,
     pub(super) backlog: Backlog,
     pub(crate) recent: Recent,
+    pub(crate) pending: Pending,
     pub(super) removals: Removals,
     /// Whether a task is at work on the backlog.
     pub(super) draining: AtomicBool,

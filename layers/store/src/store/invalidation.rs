@@ -18,6 +18,7 @@ use crate::epoch::Epochs;
 use crate::error::RemoteError;
 use crate::frame;
 use crate::key::{KeyRef, MAX_KEY_LEN};
+use crate::pending::UnderWay;
 use crate::remote::{Put, Remote, Removal, Stored};
 use crate::tag::{Reach, Strength, Tag};
 
@@ -42,8 +43,13 @@ impl Inner {
     }
 
     /// Brings an invalidation, in force here already, to the second tier and the other nodes; or
-    /// remembers that it must be.
-    pub(crate) async fn spread(self: &Arc<Self>, target: Target, strength: Strength) -> Reach {
+    /// remembers that it must be. Then it is not `under_way` any more.
+    pub(crate) async fn spread(
+        self: &Arc<Self>,
+        target: Target,
+        strength: Strength,
+        under_way: Option<UnderWay>,
+    ) -> Reach {
         if self.remote.is_none() {
             return Reach::Everywhere;
         }
@@ -52,6 +58,7 @@ impl Inner {
         let task = async move {
             let reach = inner.pay_or_owe(debt.clone()).await;
             inner.apply_again(&debt, reach);
+            drop(under_way);
             reach
         };
         self.see_through(task).await.unwrap_or_else(|| {
@@ -62,8 +69,8 @@ impl Inner {
         })
     }
 
-    /// Once more on this node: until the second tier had the invalidation, a read could fetch from
-    /// there what it was about.
+    /// Once more on this node: until the second tier had the invalidation, a read that had begun before
+    /// it could fetch from there what it was about.
     fn apply_again(&self, debt: &Debt, reach: Reach) {
         match &debt.target {
             Target::Key(key) => self.drop_local(KeyRef::new(key), debt.strength),
