@@ -249,3 +249,21 @@ async fn what_a_node_out_of_step_does_not_serve_is_told() {
     );
     assert!(send(&cache, get(&[])).await.is_hit());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_out_of_step_gives_nobody_what_it_began_to_fetch_too_long_ago() {
+    let origin = Origin::new(|n, _| async move {
+        sleep(SECOND * 8).await;
+        answer(&[("cache-control", "max-age=60")], n.to_string())
+    });
+    let store = Store::builder().l1(L1::bytes(1 << 20)).l2(Away).max_unsynced(SECOND * 5);
+    let layer = CacheLayer::builder(store.build().unwrap()).build().unwrap();
+    let cache = layer.layer(origin.clone());
+    let ask_after = async |seconds| {
+        sleep(SECOND * seconds).await;
+        send(&cache, get(&[])).await.text().to_owned()
+    };
+    let asked = tokio::join!(ask_after(0), ask_after(4), ask_after(6), ask_after(7));
+    let got = ["1", "1", "2", "2"].map(str::to_owned);
+    assert_eq!(<[String; 4]>::from(asked), got);
+}
