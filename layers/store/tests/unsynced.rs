@@ -14,6 +14,8 @@ use counting::Counting;
 
 const LONGEST: Duration = Duration::from_secs(10);
 const NEARLY: Duration = Duration::from_millis(9_999);
+/// For sleeps, which end up to a millisecond late.
+const ALMOST: Duration = Duration::from_millis(9_990);
 const A_BIT: Duration = Duration::from_millis(1);
 
 fn builder() -> StoreBuilder {
@@ -89,9 +91,9 @@ async fn slow_fill(numbers: &Typed<u8, u32>, takes: Duration, value: Option<u32>
 async fn what_took_long_to_fetch_is_as_old_as_its_beginning() {
     let store = builder().l2(Counting::default()).build().unwrap();
     let numbers = store.typed("number");
-    assert_eq!(slow_fill(&numbers, NEARLY, Some(1)).await, Some(1));
+    assert_eq!(slow_fill(&numbers, ALMOST, Some(1)).await, Some(1));
     assert_eq!(fill(&numbers, 2).await, 1, "it has been asked for within the bound");
-    advance(A_BIT).await;
+    advance(LONGEST - ALMOST).await;
     assert_eq!(fill(&numbers, 2).await, 2);
 }
 
@@ -104,7 +106,7 @@ async fn one_who_asks_after_the_bound_gets_nothing_whose_fetching_began_before_i
     let early = slow_fill(&numbers, LONGEST * 5 / 2, Some(1));
     let in_time = async {
         remote.listener().lost();
-        sleep(NEARLY).await;
+        sleep(ALMOST).await;
         fill(&numbers, 2).await
     };
     let late = async {
