@@ -7,6 +7,7 @@ mod counting;
 use std::io;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{advance, sleep};
 use tower_keep_store::{L1, Store, StoreBuilder, Ttl, Typed};
 
@@ -89,9 +90,16 @@ async fn slow_fill(numbers: &Typed<u8, u32>, takes: Duration, value: Option<u32>
 
 #[tokio::test(start_paused = true)]
 async fn what_took_long_to_fetch_is_as_old_as_its_beginning() {
-    let store = builder().l2(Counting::default()).build().unwrap();
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
     let numbers = store.typed("number");
+    remote.listener().regained().await.unwrap();
+    remote.listener().lost();
     assert_eq!(slow_fill(&numbers, ALMOST, Some(1)).await, Some(1));
+    // It is stored a moment later.
+    for _ in 0..10 {
+        yield_now().await;
+    }
     assert_eq!(fill(&numbers, 2).await, 1, "it has been asked for within the bound");
     advance(LONGEST - ALMOST).await;
     assert_eq!(fill(&numbers, 2).await, 2);
