@@ -240,7 +240,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
             let mut follow = match self.flights.join(key, || self.space.begin(&[key])) {
                 Join::Lead(lead, follow) => match filler.take() {
                     Some(filler) => {
-                        tokio::spawn(filler.run(self.space.clone(), lead, stale.clone()));
+                        tokio::spawn(filler.run(self.space.clone(), lead, None));
                         follow
                     }
                     // This caller's own fill ran, and its task died with the runtime.

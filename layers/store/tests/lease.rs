@@ -8,9 +8,11 @@ mod leases;
 mod nodes;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tower_keep_store::{Error, Fill, L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
@@ -65,6 +67,40 @@ async fn one_who_waits_and_is_cancelled_leaves_nothing_behind() {
     })
     .await;
     assert_eq!(other.stats().fills, 0);
+}
+
+#[tokio::test]
+async fn what_is_invalidated_by_tag_while_a_node_waits_is_not_brought_back_by_its_fill() {
+    let server = RedisServer::start().await;
+    let [leader, other] = [node(&server, LONG).await, node(&server, LONG).await];
+    let ttl = Ttl::new(Duration::ZERO).stale_if_error(LONG).tags(["t"]);
+    numbers(&leader).set(&1, 1, ttl.clone()).await.unwrap();
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let leading = tokio::spawn({
+        let (numbers, ttl) = (numbers(&leader), ttl.clone());
+        let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+        let fails = || async move {
+            begun.notify_one();
+            go.notified().await;
+            Err::<u32, _>(io::Error::other("down"))
+        };
+        async move { numbers.get_or_try_set(&1, ttl, fails).await }
+    });
+    begun.notified().await;
+    let waiting = tokio::spawn({
+        let numbers = numbers(&other);
+        let validates = |earlier: Option<Arc<u32>>| async move {
+            Ok::<_, io::Error>(earlier.map_or(Fill::value(2), |_| Fill::not_modified()))
+        };
+        async move { *numbers.get_or_try_refresh(&1, ttl, validates).await.unwrap() }
+    });
+    waits(&other).await;
+    let before = other.stats().invalidations;
+    assert_eq!(leader.invalidate_tag("t").await.unwrap(), Reach::Everywhere);
+    until("the other has heard", async || other.stats().invalidations > before).await;
+    go.notify_one();
+    assert_eq!(waiting.await.unwrap(), 2);
+    assert!(leading.await.unwrap().is_err(), "nor does it stand in for a failure");
 }
 
 #[tokio::test]

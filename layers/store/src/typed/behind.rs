@@ -62,7 +62,8 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     {
         if let Join::Lead(lead, _) = self.flights.join(key, || self.space.begin(&[key])) {
             let filler = self.filler(ttl, fill);
-            tokio::spawn(filler.run(self.space.clone(), lead, Some(hit.clone())));
+            let due = (hit.state() == State::Fresh).then_some(hit.lifetime().fresh_until);
+            tokio::spawn(filler.run(self.space.clone(), lead, due));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::lease::Attempt;
 use crate::proof::{Asking, Proof};
 use crate::slot::Hit;
 use crate::space::Space;
+use crate::time::Timestamp;
 use crate::ttl::{State, Ttl};
 
 /// What a flight ends in.
@@ -76,11 +77,12 @@ pub(super) struct Filler<F> {
 }
 
 impl<F> Filler<F> {
+    /// What is fresh only until `due` is refreshed all the same.
     pub(super) async fn run<V, Fut, R, E>(
         self,
         space: Space<V>,
         mut lead: Lead<Landing<V>>,
-        mut stale: Option<Hit<V>>,
+        due: Option<Timestamp>,
     ) where
         V: Send + Sync + 'static,
         F: FnOnce(Option<Arc<V>>) -> Fut,
@@ -89,15 +91,14 @@ impl<F> Filler<F> {
         E: Into<BoxError>,
     {
         let counters = &space.store().inner().counters;
-        // One that is refreshed early is fresh itself: only a later one will do.
-        let early = stale.as_ref().filter(|hit| hit.state() == State::Fresh);
-        let due = early.map(|hit| hit.lifetime().fresh_until);
         let will_do = |hit: &Hit<V>| {
             hit.state() == State::Fresh && due.is_none_or(|due| hit.lifetime().fresh_until > due)
         };
-        // Another flight may have landed between this one's look and its start.
-        if let Some(hit) = space.peek(lead.key(), space.store().now()).filter(will_do) {
-            return lead.land(Landing::stored(hit));
+        // From here on the ticket tells of removals. What was removed before, since the caller looked, must
+        // not come back by being validated. And another flight may have landed since.
+        let mut stale = space.peek(lead.key(), space.store().now());
+        if let Some(hit) = stale.as_ref().filter(|hit| will_do(hit)) {
+            return lead.land(Landing::stored(hit.clone()));
         }
         let key = lead.key().to_key();
         let mut turn = space.turn(key.as_ref(), self.timeout);
@@ -127,6 +128,8 @@ impl<F> Filler<F> {
             }
         };
         counters.fills.add();
+        // Nor what was invalidated by tag meanwhile.
+        let stale = stale.and_then(|hit| hit.again(space.store().now()));
         let earlier = stale.clone().map(Hit::into_value);
         // The closure may panic, too, before there is a future.
         let fill = AssertUnwindSafe(async { (self.fill)(earlier).await }).catch_unwind();
@@ -147,7 +150,10 @@ impl<F> Filler<F> {
                         .as_ref()
                         .map(|hit| hit.clone().into_value())
                         .ok_or(FillError::NothingToKeep)?,
-                    true,
+                    // The fill may have begun while its invalidation was being made.
+                    stale
+                        .as_ref()
+                        .is_some_and(|hit| hit.state_at(space.store().now()) != State::Gone),
                 ),
             };
             Ok((value, keep.then_some(ttl), tags))
