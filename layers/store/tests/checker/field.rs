@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower_keep_testing::Worker;
 
 use super::node::Job;
-use super::origin::{Origin, now};
+use super::origin::Origin;
 use super::record::Record;
 use super::verdict::History;
 
@@ -82,11 +82,9 @@ impl Field {
 
     /// Freezes a node for so long.
     pub async fn freeze(&mut self, node: usize, span: Duration) {
-        let from = now();
         self.nodes[node].pause();
         sleep(span).await;
         self.nodes[node].resume();
-        self.history.frozen.push((node, from, now()));
     }
 
     /// Ends the run. Gives the nodes `settle` to follow what was invalidated last.

@@ -19,8 +19,12 @@ use super::record::{GROUPS, Instant, KEYS, NEVER, Record, Scope};
 /// How long a node that is out of touch may serve what it holds.
 pub const MAX_UNSYNCED: Duration = Duration::from_millis(500);
 
-/// How long the slowest fills take.
-pub const SLOWEST_FILL: Duration = Duration::from_millis(300);
+/// How long the slowest fills take: longer than a node that is out of touch may serve what it holds, and
+/// than it takes to notice that.
+const SLOWEST_FILL: Duration = Duration::from_secs(4);
+
+/// As short as it may be: those who die with it hold up the others that long.
+const LEASE: Duration = Duration::from_millis(300);
 
 const READERS: u64 = 4;
 
@@ -62,19 +66,22 @@ impl Job {
         let redis = Redis::builder(&self.url)
             .breaker_rest(Duration::from_millis(100))
             .deadline(Duration::from_millis(self.deadline))
-            .heartbeat(Duration::from_millis(self.heartbeat));
+            .heartbeat(Duration::from_millis(self.heartbeat))
+            .connections(1 + self.number);
         let redis = redis.connect().await.unwrap();
         // The first node is never broken: it invalidates what the others go on to serve.
         match Broken::named(&self.broken, redis.clone()).filter(|_| self.number > 0) {
-            Some(broken) => build(broken),
-            None => build(redis),
+            Some(broken) => self.build(broken),
+            None => self.build(redis),
         }
     }
-}
 
-fn build(remote: impl Remote) -> Store {
-    let builder = Store::builder().l1(L1::bytes(16 << 20)).max_unsynced(MAX_UNSYNCED);
-    builder.l2(remote).build().unwrap()
+    fn build(&self, remote: impl Remote) -> Store {
+        let builder = Store::builder().l1(L1::bytes(16 << 20)).max_unsynced(MAX_UNSYNCED);
+        // The first node doesn't wait for the others.
+        let builder = if self.number > 0 { builder.lease(LEASE) } else { builder };
+        builder.l2(remote).build().unwrap()
+    }
 }
 
 fn ttl(key: usize) -> Ttl {
@@ -277,7 +284,7 @@ impl Node {
     fn fill(&self, key: usize, mut random: Rng) -> impl Future<Output = io::Result<u32>> + use<> {
         let origin = self.origin.clone();
         async move {
-            let slow = if random.u8(..32) == 0 { SLOWEST_FILL } else { Duration::from_millis(4) };
+            let slow = if random.u8(..128) == 0 { SLOWEST_FILL } else { Duration::from_millis(4) };
             let (before, after) =
                 (slow.mul_f64(random.f64() / 2.0), slow.mul_f64(random.f64() / 2.0));
             sleep(before).await;

@@ -11,8 +11,6 @@ pub struct History {
     pub versions: Versions,
     /// From when a fault began until all nodes were in step again.
     pub faults: Vec<(Instant, Instant)>,
-    /// When a node was frozen: its number, from, until.
-    pub frozen: Vec<(usize, Instant, Instant)>,
     /// When a failover may have lost what was acknowledged: from, until.
     pub lossy: Vec<(Instant, Instant)>,
 }
@@ -50,7 +48,7 @@ struct Floors {
     own: Vec<Floor>,
     /// As soon as each was spread.
     others: Vec<Floor>,
-    /// Once it is due on a node that may be out of touch.
+    /// Once it is due on a node that may be out of touch, or have been frozen.
     due: Vec<Floor>,
 }
 
@@ -152,7 +150,7 @@ impl History {
                 } else if spread < NEVER {
                     let kept = self.kept_since(spread);
                     others.push((kept, least));
-                    due.push((self.due(reader, kept, bounds), least));
+                    due.push((kept + bounds.any, least));
                 }
             }
         }
@@ -163,17 +161,6 @@ impl History {
     fn kept_since(&self, spread: Instant) -> Instant {
         let lost = self.lossy.iter().filter(|(from, until)| (*from..*until).contains(&spread));
         lost.map(|&(_, until)| until).max().unwrap_or(spread)
-    }
-
-    /// When `reader` must have followed what was spread at `spread`. While it is frozen it can't.
-    fn due(&self, reader: usize, spread: Instant, bounds: Bounds) -> Instant {
-        let mut due = spread + bounds.any;
-        for &(node, from, until) in &self.frozen {
-            if node == reader && from <= due && until >= spread {
-                due = due.max(until + bounds.any);
-            }
-        }
-        due
     }
 
     /// When `node` was, or may have been, out of touch; in order, without overlaps.
