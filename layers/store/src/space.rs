@@ -139,7 +139,7 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// node has been out of step for too long to vouch for it.
     pub fn is_unvouched(&self, key: KeyRef<'_>, now: Timestamp) -> bool {
         let inner = self.inner();
-        !inner.step.is_in()
+        !inner.step.hears_at(now)
             && inner.l1.as_ref().and_then(|l1| l1.get(key)).is_some_and(|slot| {
                 !inner.step.vouches_for(&slot, now) && slot.state(now) != State::Gone
             })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::{advance, sleep};
-use tower_keep_store::{L1, Store, StoreBuilder, Ttl, Typed};
+use tower_keep_store::{Bincode, L1, Store, StoreBuilder, Ttl, Typed};
 
 use counting::Counting;
 
@@ -155,7 +155,13 @@ async fn a_node_that_stood_still_takes_an_old_beat_for_an_old_one() {
     // It was sent just before that, and has been waiting to be heard.
     listener.confirmed(LONGEST * 10, span);
     assert_eq!(numbers.get(&1).await, None);
+    assert!(!store.is_synced());
+    let space = store.space::<u32>("number", Bincode);
+    let mut key = space.key_buf();
+    key.push(b"1");
+    assert!(space.is_unvouched(space.key(&key), store.now()), "and it says why");
     listener.confirmed(Duration::ZERO, span);
+    assert!(store.is_synced());
     assert_eq!(numbers.get(&1).await.as_deref(), Some(&1));
 }
 

@@ -75,9 +75,7 @@ impl Inner {
     /// was invalidated.
     pub(crate) fn available(&self) -> Option<&dyn Remote> {
         let remote = self.remote.as_deref()?;
-        // By the clock, too: what this node knows of tags may be long out of date when its process
-        // wakes up, and what it finds is judged by that.
-        if !self.is_synced() || !self.step.is_confirmed(self.clock.now()) {
+        if !self.is_synced() {
             self.counters.l2_skipped.add();
             return None;
         }
@@ -86,7 +84,11 @@ impl Inner {
 
     /// Whether there is a second tier that can be used now.
     pub(crate) fn is_synced(&self) -> bool {
-        self.remote.as_deref().is_some_and(Remote::is_available) && self.backlog.is_empty()
+        self.remote.as_deref().is_some_and(Remote::is_available)
+            && self.backlog.is_empty()
+            // By the clock, too: what this node knows of tags may be long out of date when its process
+            // wakes up, and what it finds is judged by that.
+            && self.step.is_confirmed(self.clock.now())
     }
 
     /// Runs `task` for the second tier, whatever becomes of the caller.

@@ -47,6 +47,11 @@ impl Step {
         }
     }
 
+    /// Whether what the others announce is known here at `now`.
+    pub(crate) fn hears_at(&self, now: Timestamp) -> bool {
+        self.silent_since(now).is_none()
+    }
+
     /// Whether it has been confirmed lately enough that this node hears all. Whether the second tier says
     /// that it doesn't is another matter.
     pub(super) fn is_confirmed(&self, now: Timestamp) -> bool {
