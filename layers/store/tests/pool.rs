@@ -7,8 +7,9 @@ mod nodes;
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tower_keep_store::{Redis, Store};
-use tower_keep_testing::{RedisServer, Reply};
+use tower_keep_testing::{RedisServer, Reply, Traffic, Way};
 
 use nodes::{disconnect, fill, node, node_on, numbers, until, written};
 
@@ -66,6 +67,46 @@ async fn whichever_connection_is_lost_the_node_catches_up() {
     // By whatever connection it asks, and is told.
     node(&server).await.invalidate_tag("t").await.unwrap();
     until("it has heard", async || numbers(&store).get(&1).await.is_none()).await;
+}
+
+#[tokio::test]
+async fn whichever_connection_falls_silent_is_noticed_while_the_others_answer() {
+    let server = RedisServer::start().await;
+    for silent in 0..=CONNECTIONS {
+        let way = Way::open(server.port()).await;
+        let redis = Redis::builder(&way.url()).heartbeat(Duration::from_millis(250));
+        let store = node_on(redis.connections(CONNECTIONS).connect().await.unwrap()).await;
+        way.set(Traffic::WaitsOn(silent));
+        until("the loss is noticed", async || {
+            // By whatever the client library may notice it: this goes on.
+            numbers(&store).get(&1).await;
+            store.stats().losses > 0
+        })
+        .await;
+        until("other connections are used", async || store.is_synced()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_noticed_while_others_announce_a_lot() {
+    let server = RedisServer::start().await;
+    let other = node(&server).await;
+    let announcing = tokio::spawn(async move {
+        loop {
+            other.invalidate_tag("t").await.unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    // Which of the two is made first is left to chance.
+    for silent in [0, 1, 0, 1] {
+        let way = Way::open(server.port()).await;
+        let redis = Redis::builder(&way.url()).heartbeat(Duration::from_millis(250));
+        let store = node_on(redis.connect().await.unwrap()).await;
+        way.set(Traffic::WaitsOn(silent));
+        until("the loss is noticed", async || store.stats().losses > 0).await;
+        until("other connections are used", async || store.is_synced()).await;
+    }
+    announcing.abort();
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ pub enum Traffic {
     /// Nothing arrives and no connection ends, as where a firewall drops packets; once it
     /// [flows](Self::Flows) again, all of it does, late.
     Waits,
+    /// The same of one connection alone: of those that were ever made, the one with that number, from 0 on.
+    WaitsOn(usize),
     /// What the server sends arrives so much later.
     Lags(Duration),
     /// Other bytes arrive in place of what the server sends.
@@ -44,8 +46,10 @@ impl Way {
         let traffic = watch::Sender::new(Traffic::Flows);
         let receiver = traffic.subscribe();
         let listening = tokio::spawn(async move {
+            let mut number = 0;
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, to, receiver.clone()));
+                tokio::spawn(carry(client, number, to, receiver.clone()));
+                number += 1;
             }
         });
         Self { port, traffic, listening }
@@ -69,7 +73,7 @@ impl Drop for Way {
     }
 }
 
-async fn carry(client: TcpStream, to: u16, mut traffic: watch::Receiver<Traffic>) {
+async fn carry(client: TcpStream, number: usize, to: u16, mut traffic: watch::Receiver<Traffic>) {
     if *traffic.borrow() == Traffic::Ends {
         return;
     }
@@ -79,8 +83,8 @@ async fn carry(client: TcpStream, to: u16, mut traffic: watch::Receiver<Traffic>
     let (from_server, to_server) = server.into_split();
     let (there, back) = (traffic.clone(), traffic.clone());
     tokio::select! {
-        () = pass(from_client, to_server, there, false) => {}
-        () = pass(from_server, to_client, back, true) => {}
+        () = pass(from_client, to_server, number, there, false) => {}
+        () = pass(from_server, to_client, number, back, true) => {}
         _ = traffic.wait_for(|traffic| *traffic == Traffic::Ends) => {}
     }
 }
@@ -89,6 +93,7 @@ async fn carry(client: TcpStream, to: u16, mut traffic: watch::Receiver<Traffic>
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    number: usize,
     mut traffic: watch::Receiver<Traffic>,
     is_answer: bool,
 ) {
@@ -109,7 +114,8 @@ async fn pass(
     let writing = async move {
         while let Some((arrives, mut bytes)) = on_the_way.recv().await {
             sleep_until(arrives).await;
-            if traffic.wait_for(|traffic| *traffic != Traffic::Waits).await.is_err() {
+            let waits = [Traffic::Waits, Traffic::WaitsOn(number)];
+            if traffic.wait_for(|traffic| !waits.contains(traffic)).await.is_err() {
                 break;
             }
             if is_answer && *traffic.borrow() == Traffic::Spoils {

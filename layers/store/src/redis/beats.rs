@@ -3,11 +3,13 @@
 //! A connection that has died without a word (a firewall that forgot it, a server that hangs) looks
 //! like one on which nobody announces anything. On a Cluster, an announcement is made at the primary
 //! that has the key, and passed on to the one that this node listens to; each such way may be cut
-//! while the others work. So a beat is sent by way of every primary.
+//! while the others work. So a beat is sent by way of every primary, and by each connection to it. (fred
+//! notices a silent connection only while little is written to it.)
 
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -31,8 +33,11 @@ pub(super) const NOTICED: u32 = MISSED + 2;
 pub(super) struct Beats {
     /// Where they are published.
     channel: String,
-    /// How many have been sent by each way since one came back.
+    /// How many have been sent by each way since something came by it.
     unanswered: HashMap<String, u32>,
+    /// The same of each connection, by its number, to each way; its answer will do, too: that isn't held
+    /// up by what others announce.
+    by_connection: HashMap<(usize, String), Arc<AtomicU32>>,
     /// When the last that came back was sent, by way.
     confirmed: HashMap<String, Instant>,
     /// What beats tell their time by.
@@ -41,8 +46,13 @@ pub(super) struct Beats {
 
 impl Beats {
     pub(super) fn new(channel: String) -> Self {
-        let (unanswered, confirmed) = (HashMap::new(), HashMap::new());
-        Self { channel, unanswered, confirmed, start: Instant::now() }
+        Self {
+            channel,
+            unanswered: HashMap::new(),
+            by_connection: HashMap::new(),
+            confirmed: HashMap::new(),
+            start: Instant::now(),
+        }
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -57,12 +67,14 @@ impl Beats {
         link: &Link,
     ) -> Result<HashMap<String, String>, RemoteError> {
         self.unanswered.clear();
+        self.by_connection.clear();
         self.confirmed.clear();
         connection.clocks.begin(link.routing());
         let ways = link.primaries();
         let beats = ways.iter().flat_map(|way| {
-            link.pool.clients().map(async |client| {
-                let beat = self.beat(connection, client, way.clone());
+            link.pool.clients().enumerate().map(async |(number, client)| {
+                let beat = Beat { channel: &self.channel, since: self.start.elapsed(), number };
+                let beat = beat.send(connection, client, way.clone());
                 Ok((name(way.as_ref()), connection.within_deadline(beat).await?))
             })
         });
@@ -77,8 +89,8 @@ impl Beats {
         Ok(histories)
     }
 
-    /// Sends the next ones, unless too many have been missed by one of the ways: then says by which.
-    /// Not waited for: what arrives must be handed on meanwhile.
+    /// Sends the next ones, unless too many have been missed by one of the ways, or one of the connections
+    /// to it: then says by which. Not waited for: what arrives must be handed on meanwhile.
     pub(super) fn send(
         &mut self,
         connection: &Arc<Connection>,
@@ -95,12 +107,24 @@ impl Beats {
             self.unanswered.insert(name, unanswered + 1);
         }
         connection.clocks.route(link.routing());
-        for way in ways {
-            let (connection, link) = (Arc::clone(connection), Arc::clone(link));
+        let mut before = mem::take(&mut self.by_connection);
+        for (number, way) in
+            (0..link.pool.len()).flat_map(|it| ways.iter().map(move |way| (it, way)))
+        {
+            let by = (number, name(way.as_ref()));
+            let unanswered = before.remove(&by).unwrap_or_default();
+            if unanswered.fetch_add(1, Relaxed) > MISSED {
+                return Err(by.1);
+            }
+            self.by_connection.insert(by, Arc::clone(&unanswered));
+            let (connection, link, way) = (Arc::clone(connection), Arc::clone(link), way.clone());
             let (channel, since) = (self.channel.clone(), self.start.elapsed());
-            tokio::spawn(
-                async move { beat(&connection, &link.pool.take(), channel, since, way).await },
-            );
+            tokio::spawn(async move {
+                let beat = Beat { channel: &channel, since, number };
+                if beat.send(&connection, link.pool.client(number), way).await.is_ok() {
+                    unanswered.store(0, Relaxed);
+                }
+            });
         }
         Ok(())
     }
@@ -108,9 +132,13 @@ impl Beats {
     /// One has come back. Says for how long everything has arrived that was announced before, by
     /// whatever way; nothing if that isn't known yet.
     pub(super) fn heard(&mut self, beat: &str) -> Option<Duration> {
-        let (sent, way) = beat.split_once(' ')?;
+        let (sent, rest) = beat.split_once(' ')?;
+        let (number, way) = rest.split_once(' ')?;
         let sent = self.start.checked_add(Duration::from_micros(sent.parse().ok()?))?;
         *self.unanswered.get_mut(way)? = 0;
+        if let Some(unanswered) = self.by_connection.get(&(number.parse().ok()?, way.to_owned())) {
+            unanswered.store(0, Relaxed);
+        }
         let confirmed = self.confirmed.entry(way.to_owned()).or_insert(sent);
         *confirmed = sent.max(*confirmed);
         let ways = self.unanswered.keys().map(|way| self.confirmed.get(way).copied());
@@ -123,32 +151,32 @@ impl Beats {
             *unanswered = 0;
         }
     }
+}
 
-    fn beat(
+/// A beat: where it is published, when it is sent by the clock of its sender, and by which connection.
+struct Beat<'a> {
+    channel: &'a str,
+    since: Duration,
+    number: usize,
+}
+
+impl Beat<'_> {
+    /// Sends it, and says what the data there descend from; nothing if the server doesn't tell.
+    async fn send(
         &self,
         connection: &Connection,
         client: &Client,
         way: Option<Server>,
-    ) -> impl Future<Output = Result<String, Error>> {
-        beat(connection, client, self.channel.clone(), self.start.elapsed(), way)
+    ) -> Result<String, Error> {
+        let name = name(way.as_ref());
+        let text = format!("{} {} {name}", self.since.as_micros(), self.number);
+        let args = vec![self.channel.into(), text.into()];
+        let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
+        let (seconds, micros, history): (u64, u64, String) =
+            beat.at(client, way).await?.convert()?;
+        connection.clocks.hear(name, seconds.saturating_mul(1_000_000).saturating_add(micros));
+        Ok(history)
     }
-}
-
-/// Sends one, `since` the start of its sender's clock, and says what the data there descend from; nothing
-/// if the server doesn't tell.
-async fn beat(
-    connection: &Connection,
-    client: &Client,
-    channel: String,
-    since: Duration,
-    way: Option<Server>,
-) -> Result<String, Error> {
-    let name = name(way.as_ref());
-    let args = vec![channel.into(), format!("{} {name}", since.as_micros()).into()];
-    let beat = Operation::Run { script: &connection.scripts.beat, keys: Vec::new(), args };
-    let (seconds, micros, history): (u64, u64, String) = beat.at(client, way).await?.convert()?;
-    connection.clocks.hear(name, seconds.saturating_mul(1_000_000).saturating_add(micros));
-    Ok(history)
 }
 
 /// What a beat says of the way it takes.

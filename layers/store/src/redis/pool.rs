@@ -47,7 +47,7 @@ impl Pool {
 
     /// The one with the fewest operations in flight; of several, each in turn.
     pub(super) fn take(&self) -> Taken<'_> {
-        let (begin, many) = (self.next.fetch_add(1, Relaxed), self.others.len() + 1);
+        let (begin, many) = (self.next.fetch_add(1, Relaxed), self.len());
         let mut found = self.member(begin % many);
         for step in 1..many {
             let member = self.member(begin.wrapping_add(step) % many);
@@ -63,13 +63,22 @@ impl Pool {
         number.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.first)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// The client with that number, of as many as there are.
+    pub(super) fn client(&self, number: usize) -> &Client {
+        &self.member(number).client
+    }
+
     pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
         iter::once(&self.first).chain(&self.others).map(|member| &member.client)
     }
 
     /// The client that knows best how things are with a Cluster: each reads its state by itself.
     pub(super) fn informed(&self) -> &Client {
-        &self.member(self.informed.load(Relaxed)).client
+        self.client(self.informed.load(Relaxed))
     }
 
     /// Client `number` has read the state of the Cluster anew.
