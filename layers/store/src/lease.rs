@@ -218,19 +218,24 @@ impl Turn {
         self.since.is_some()
     }
 
+    /// Asks for the lease. Whatever becomes of the answer, or of the caller, nobody is left with one. It is
+    /// seen through, also where the caller is gone: a release that takes another connection could arrive
+    /// before what it releases.
     async fn claim(&self, expected: Bytes, span: Duration) -> Option<(Leased, Arc<Lease>)> {
         let (inner, key) = (Arc::clone(&self.inner), self.key.clone());
-        let remote = self.inner.available()?;
-        let token = fastrand::u64(..);
-        // Whatever becomes of the answer, or of the caller, nobody is left with a lease.
-        let lease = Arc::new(Lease { inner, key, token, hold: Mutex::new(Hold::Asked) });
-        let (key, keep) = (self.key.clone(), self.inner.max_fill);
-        let claimed = remote.lease(Claim { key, expected, token, span, keep }).await;
-        let leased = claimed.inspect_err(|error| self.inner.trouble("lease", error)).ok()?;
-        if !matches!(leased, Leased::Granted(_)) {
-            *lease.hold() = Hold::None;
-        }
-        Some((leased, lease))
+        let claim = async move {
+            let remote = inner.available()?;
+            let (token, keep) = (fastrand::u64(..), inner.max_fill);
+            let hold = Mutex::new(Hold::Asked);
+            let lease = Lease { inner: Arc::clone(&inner), key: key.clone(), token, hold };
+            let claimed = remote.lease(Claim { key, expected, token, span, keep }).await;
+            let leased = claimed.inspect_err(|error| inner.trouble("lease", error)).ok()?;
+            if !matches!(leased, Leased::Granted(_)) {
+                *lease.hold() = Hold::None;
+            }
+            Some((leased, Arc::new(lease)))
+        };
+        self.inner.see_through(claim).await?
     }
 
     /// Waits a little, while another has the lease for as long as `left`. Says whether there is any
@@ -251,7 +256,7 @@ impl Turn {
         }
         let [least, most] = RESTS;
         // A little past the end, which is counted in microseconds by another clock.
-        let free = left + Duration::from_millis(1);
+        let free = left.saturating_add(Duration::from_millis(1));
         sleep((waited / 4).clamp(least, most).min(free).min(patience)).await;
         true
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use tower_keep_store::{Error, Fill, L1, Reach, Redis, Store, Ttl};
+use tower_keep_store::{Bincode, Error, Fill, L1, Reach, Redis, Store, ToKey, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
 use leases::{
@@ -101,6 +101,45 @@ async fn what_is_invalidated_by_tag_while_a_node_waits_is_not_brought_back_by_it
     go.notify_one();
     assert_eq!(waiting.await.unwrap(), 2);
     assert!(leading.await.unwrap().is_err(), "nor does it stand in for a failure");
+}
+
+#[tokio::test]
+async fn one_who_asks_for_a_lease_and_is_cancelled_leaves_none_behind() {
+    let server = RedisServer::start().await;
+    let (gate, redis) = (Gate::new(Point::BeforeLease), patient(&server.url()).connect().await);
+    let gated = Gated { redis: redis.unwrap(), gate: gate.clone() };
+    let (a, b) = (node_with(LONG, gated).await, node(&server, LONG).await);
+    gate.shut();
+    let reserving = tokio::spawn(async move {
+        let space = a.space::<u32>("number", Bincode);
+        let mut key = space.key_buf();
+        2u64.write_key(&mut key);
+        space.reserve(space.key(&key)).await
+    });
+    gate.holds(1).await;
+    reserving.abort();
+    assert!(reserving.await.unwrap_err().is_cancelled());
+    // By another connection, a release could be quicker.
+    sleep(A_WHILE).await;
+    gate.open();
+    until("it has arrived", async || {
+        server.command(&[b"EXISTS", b"tk:2:number:2"]).await == Reply::Int(1)
+    })
+    .await;
+    let start = Instant::now();
+    assert_eq!(fill(&numbers(&b), 2, 5).await, 5);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn leases_are_taken_however_long_a_fill_may_take() {
+    let server = RedisServer::start().await;
+    let redis = patient(&server.url()).connect().await.unwrap();
+    let store = Store::builder().l1(L1::bytes(1 << 20)).l2(redis).lease(LONG);
+    let store = store.max_fill(Duration::MAX).build().unwrap();
+    until("the node is in step", async || store.is_synced()).await;
+    assert_eq!(fill(&numbers(&store), 1, 1).await, 1);
+    assert_eq!((store.stats().leases, store.stats().l2_errors), (1, 0));
 }
 
 #[tokio::test]

@@ -226,13 +226,15 @@ if (#expected == 0) ~= (#there == 0) or string.sub(there, 1, #expected) ~= expec
 end
 local fields = ARGV[2] .. lease(now + tonumber(ARGV[3]))
 local left, keep = redis.call('PTTL', KEYS[1]), tonumber(ARGV[4])
+-- What is written as the double it is here may have an exponent.
+local longest = left < keep and ARGV[4] or string.format('%.0f', left)
 if at == 20 then
   redis.call('SETRANGE', KEYS[1], at, fields)
   -- What is fetched is stored only where this still lies.
-  if left >= 0 and left < keep then redis.call('PEXPIRE', KEYS[1], keep) end
+  if left >= 0 and left < keep then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
   return {1, 0, string.sub(there, 1, at) .. ARGV[2]}
 end
-redis.call('SET', KEYS[1], 'tl' .. fields, 'PX', math.max(left, keep))
+redis.call('SET', KEYS[1], 'tl' .. fields, 'PX', longest)
 return {1, 0, 'tl' .. ARGV[2]}
 ";
 

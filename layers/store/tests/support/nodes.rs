@@ -151,6 +151,8 @@ pub async fn caught_up(server: &RedisServer) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     BeforePut,
+    /// It is under way: it arrives also where nobody waits for it any more.
+    BeforeLease,
     /// The server has it; the answer is on its way.
     AfterPut,
     BeforeUpdate,
@@ -231,7 +233,12 @@ impl Remote for Gated {
     }
 
     fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
-        self.redis.lease(claim)
+        let (redis, gate) = (self.redis.clone(), self.gate.clone());
+        let sent = tokio::spawn(async move {
+            gate.pass(Point::BeforeLease).await;
+            redis.lease(claim).await
+        });
+        Box::pin(async move { sent.await.unwrap() })
     }
 
     fn update_lease(&self, key: Bytes, token: u64, term: Term) -> RemoteFuture<'_, bool> {
