@@ -13,6 +13,11 @@ use crate::payload::MAX_PACKED_LEN;
 /// What is smaller hardly ever gets smaller still.
 const LEAST_MIN_SIZE: usize = 256;
 
+/// Below so many bytes, and up to this level, it takes less than about 100 µs. The higher ones take up to
+/// a hundred times as long, and some of it for any length.
+const QUICK: usize = 64 * 1024;
+const QUICK_LEVEL: i32 = 3;
+
 /// Whether and how large values are compressed in the second tier: for
 /// [`StoreBuilder::compress`](crate::StoreBuilder::compress).
 ///
@@ -67,6 +72,11 @@ impl Compression {
         (self.min_size..=MAX_PACKED_LEN).contains(&len)
     }
 
+    /// Whether it takes so little time that it may be done where others wait.
+    pub(crate) fn is_quick(self, len: usize) -> bool {
+        self.level <= QUICK_LEVEL && len < QUICK
+    }
+
     /// The compressed form of `value`, if that is no longer than `most`.
     pub(crate) fn pack(self, value: &[u8], most: usize) -> Option<Vec<u8>> {
         let mut packed = Vec::with_capacity(most);
@@ -94,6 +104,13 @@ pub(crate) fn unpack(packed: &[u8], len: usize) -> Result<Vec<u8>, BadFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn little_is_quick_at_low_levels_only() {
+        assert!(Compression::zstd().is_quick(60_000) && Compression::zstd().level(3).is_quick(0));
+        assert!(!Compression::zstd().is_quick(70_000));
+        assert!(!Compression::zstd().level(9).is_quick(4096), "it takes 1 ms and more");
+    }
 
     #[test]
     fn settings_that_make_no_sense_are_refused() {

@@ -5,6 +5,8 @@
 #[path = "support/nodes.rs"]
 mod nodes;
 
+use std::time::Duration;
+
 use tower_keep_store::{Compression, L1, Reach, Redis, Store, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
@@ -114,6 +116,34 @@ async fn a_damaged_compressed_value_is_a_miss_and_is_counted() {
     server.command(&[b"SET", key, &frame]).await;
     assert!(texts.get("k").await.is_none());
     assert_eq!(writer.stats().bad_frames, 1);
+}
+
+#[tokio::test]
+async fn one_who_reads_does_not_wait_for_what_is_being_compressed() {
+    let server = RedisServer::start().await;
+    let writer = compressing(&server, false).await.typed::<str, String>("text");
+    // Large enough for other threads, both to compress and to decompress.
+    writer.set("read", records(20_000), Ttl::secs(600)).await.unwrap();
+    let redis = Redis::builder(&server.url()).deadline(Duration::from_secs(10));
+    let slow = Compression::zstd().level(19);
+    let store = Store::builder().l2(redis.connect().await.unwrap()).compress(slow).build().unwrap();
+    until("the node is in step", async || store.is_synced()).await;
+    let texts = store.typed::<str, String>("text");
+    let many = 6 * std::thread::available_parallelism().unwrap().get();
+    let writing = (0..many).map(|number| {
+        let texts = texts.clone();
+        let set =
+            async move { texts.set(&number.to_string(), records(2_500), Ttl::secs(600)).await };
+        tokio::spawn(set)
+    });
+    let writing: Vec<_> = writing.collect();
+    until("they are at it", async || store.stats().compressed > 0).await;
+    assert!(texts.get("read").await.is_some());
+    let compressed = store.stats().compressed;
+    assert!(compressed < many as u64 / 2, "{compressed} of {many} were before it");
+    for set in writing {
+        assert_eq!(set.await.unwrap().unwrap(), Reach::Everywhere);
+    }
 }
 
 #[tokio::test]

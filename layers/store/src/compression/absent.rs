@@ -12,6 +12,10 @@ impl Compression {
         match self {}
     }
 
+    pub(crate) fn is_quick(self, _: usize) -> bool {
+        match self {}
+    }
+
     pub(crate) fn pack(self, _: &[u8], _: usize) -> Option<Vec<u8>> {
         match self {}
     }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::Store;
 use super::coherence::Coherence;
 use super::inner::{FlightsByName, Inner};
-use super::packing;
+use super::packing::Permits;
 use super::step::Step;
 use crate::backlog::Backlog;
 #[cfg(feature = "zstd")]
@@ -240,7 +240,7 @@ impl StoreBuilder {
             max_fill: self.max_fill,
             lease: self.lease,
             compression,
-            packing: packing::permits(),
+            packing: Permits::default(),
         });
         if let Some(remote) = &inner.remote {
             remote.listen(Arc::new(Coherence::new(&inner)))?;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
+use super::packing::Permits;
 use super::step::Step;
 use crate::backlog::Backlog;
 use crate::compression::Compression;
@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     /// How long a lease is; none, if there are none.
     pub(crate) lease: Option<Duration>,
     pub(super) compression: Option<Compression>,
-    pub(super) packing: Arc<Semaphore>,
+    pub(super) packing: Permits,
 }
 
 impl Inner {
