@@ -95,12 +95,13 @@ impl Payload {
         self.form != Form::Raw
     }
 
-    /// The value. One that isn't compressed shares its memory.
+    /// The value. The body is a copy, unless it was compressed: it may be kept for long, and what lies in
+    /// a frame shares the memory into which others were read with it, however much that is.
     pub(crate) fn unpacked(self) -> Result<Encoded, BadFrame> {
         let len = self.len();
         let [head, body] = self.stored;
         match self.form {
-            Form::Raw => Ok(Encoded { head, body }),
+            Form::Raw => Ok(Encoded { head, body: Bytes::copy_from_slice(&body) }),
             Form::Zstd => {
                 let mut whole = Bytes::from(compression::unpack(&body, len)?);
                 let head = whole.split_to(self.head_len.min(whole.len()));

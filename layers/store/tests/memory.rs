@@ -12,10 +12,12 @@ mod nodes;
 
 use std::env;
 use std::fs;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
-use tower_keep_store::{L1, Reach, Redis, Store, Ttl, Typed};
+use tower_keep_store::{BoxError, Codec, Encoded, L1, Reach, Redis, Store, Ttl, Typed};
 use tower_keep_testing::{Employer, RedisServer, Reply, Worker};
 
 use nodes::{A_WHILE, until};
@@ -61,6 +63,7 @@ async fn measured() {
             let [entries, tags, own_tags] = [entries, tags, own_tags].map(|n| n.parse().unwrap());
             hold(entries, tags, own_tags, key_len.parse().unwrap()).await
         }
+        ["read", entries, url] => read(entries.parse().unwrap(), url).await,
         _ => panic!("{job:?}"),
     };
     employer.tell(&answer).await;
@@ -74,7 +77,7 @@ async fn pass(keys: u64, tags: u64, mib: u64, url: &str) -> String {
     let store = if url.is_empty() {
         builder.build().unwrap()
     } else {
-        let redis = Redis::builder(url).deadline(std::time::Duration::from_secs(30));
+        let redis = Redis::builder(url).deadline(Duration::from_secs(30));
         let store = builder.l2(redis.connect().await.unwrap()).build().unwrap();
         until("it is in step", async || store.is_synced()).await;
         store
@@ -94,7 +97,7 @@ async fn pass(keys: u64, tags: u64, mib: u64, url: &str) -> String {
 async fn keeps_its_bound(keys: u64, tags: u64, mib: u64, url: &str) {
     let mut worker =
         Worker::start("measured", format!("pass {keys} {tags} {mib} {url}").trim_end()).await;
-    let answer = worker.hear_within(std::time::Duration::from_secs(3600)).await;
+    let answer = worker.hear_within(Duration::from_secs(3600)).await;
     let numbers: Vec<u64> = answer.split(' ').map(|number| number.parse().unwrap()).collect();
     let [before, highest, last, entries, weight] = numbers[..] else { panic!("{answer}") };
     let percent = |bytes: u64| bytes * 100 / (mib * MIB);
@@ -158,7 +161,7 @@ async fn entries_take_about_what_they_are_taken_to_weigh() {
     {
         let job = format!("hold {entries} {tags} {own_tags} {key_len}");
         let mut worker = Worker::start("measured", &job).await;
-        let answer = worker.hear_within(std::time::Duration::from_secs(600)).await;
+        let answer = worker.hear_within(Duration::from_secs(600)).await;
         let (resident, weight) = answer.split_once(' ').unwrap();
         let [resident, weight] =
             [resident, weight].map(|bytes| bytes.parse::<u64>().unwrap() / entries);
@@ -169,6 +172,66 @@ async fn entries_take_about_what_they_are_taken_to_weigh() {
         by_shape.push(resident);
     }
     eprintln!("a tag takes {} bytes", by_shape[5] - by_shape[1]);
+}
+
+/// Plain bytes, kept as they come.
+struct Raw;
+
+impl Codec<Bytes> for Raw {
+    fn id(&self) -> u8 {
+        99
+    }
+
+    fn encode(&self, value: &Bytes) -> Result<Encoded, BoxError> {
+        Ok(Encoded { head: Bytes::new(), body: value.clone() })
+    }
+
+    fn decode(&self, encoded: Encoded) -> Result<Bytes, BoxError> {
+        Ok(encoded.body)
+    }
+}
+
+/// The largest value that the first tier of [`bodies`] keeps.
+const LARGEST: usize = 16 << 10;
+
+async fn bodies(url: &str) -> (Store, Typed<u64, Bytes>) {
+    let redis = Redis::builder(url).deadline(Duration::from_secs(30)).connect().await.unwrap();
+    let l1 = L1::bytes(64 * MIB).max_entry(LARGEST as u64);
+    let store = Store::builder().l1(l1).l2(redis).build().unwrap();
+    until("it is in step", async || store.is_synced()).await;
+    let bodies = store.typed_with("body", Raw);
+    (store, bodies)
+}
+
+/// Reads so many entries. Returns by how much resident memory has grown, and what the first tier has.
+async fn read(entries: u64, url: &str) -> String {
+    let (store, bodies) = bodies(url).await;
+    let before = status("VmRSS:");
+    for begin in (0..entries).step_by(100) {
+        let keys: Vec<u64> = (begin..begin + 100).collect();
+        assert!(bodies.get_many(&keys).await.iter().all(Option::is_some));
+    }
+    let (held, weight) = store.l1_size();
+    format!("{} {held} {weight}", status("VmRSS:").saturating_sub(before))
+}
+
+#[tokio::test]
+async fn bodies_from_redis_hold_no_memory_of_larger_ones_that_came_with_them() {
+    let (server, entries) = (RedisServer::start().await, 3_000);
+    let (_store, bodies) = bodies(&server.url()).await;
+    for entry in 0..entries {
+        // The large ones are never kept.
+        let len = if entry % 10 == 0 { 10 * LARGEST } else { 200 };
+        let set = bodies.set(&entry, Bytes::from(vec![1; len]), ttl()).await;
+        assert_eq!(set.unwrap(), Reach::Everywhere);
+    }
+    let mut worker = Worker::start("measured", &format!("read {entries} {}", server.url())).await;
+    let answer = worker.hear_within(Duration::from_secs(600)).await;
+    let numbers: Vec<u64> = answer.split(' ').map(|number| number.parse().unwrap()).collect();
+    let [grown, held, weight] = numbers[..] else { panic!("{answer}") };
+    eprintln!("{held} bodies weigh {} MiB; {} MiB resident", weight / MIB, grown / MIB);
+    assert_eq!(held, entries * 9 / 10);
+    assert!(grown < weight + FIXED, "{grown} bytes for {weight}");
 }
 
 #[tokio::test]
