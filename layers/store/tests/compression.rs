@@ -88,7 +88,7 @@ async fn a_compressed_value_goes_stale_without_being_compressed_anew() {
     let server = RedisServer::start().await;
     let (writer, other) = (compressing(&server, false).await, node(&server).await);
     let (texts, value) = (writer.typed::<str, String>("text"), records(20_000));
-    let ttl = Ttl::secs(600).stale_while_revalidate(std::time::Duration::from_secs(600));
+    let ttl = Ttl::secs(600).stale_while_revalidate(Duration::from_secs(600));
     texts.set("k", value.clone(), ttl).await.unwrap();
     let stored = stored_len(&server, "k").await;
     // By a node that wouldn't compress it.

@@ -104,8 +104,9 @@ impl RedisBuilder {
 
     /// How often this node makes sure, with a small message to itself through the server, that
     /// announcements still arrive. After three without an answer it is out of step, and connects
-    /// anew: a connection that died in silence is noticed within four times this. On a Cluster there is
-    /// one such message by way of each primary.
+    /// anew: a connection that died in silence is noticed within four times this, also where others answer.
+    /// There is one such message by each [connection](Self::connections), on a Cluster by way of each
+    /// primary.
     ///
     /// With each, some of what this node knows is asked for again, since a single announcement can get
     /// lost between two servers: 256 tags, and the removal epochs of 256 buckets of keys, out of 1,024,
