@@ -1,5 +1,6 @@
 //! A space: the entries of one kind, in both tiers. What typed values and responses build on.
 
+mod entry;
 mod many;
 
 use std::fmt;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::entry::Source;
 use crate::backlog::{Debt, Target};
-use crate::codec::{Codec, Encoded};
+use crate::codec::Codec;
 use crate::early::Beta;
 use crate::fence::Ticket;
 use crate::flight::Flights;
@@ -18,12 +20,12 @@ use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::lease::{Attempt, End, Lease, Turn};
 use crate::payload::Payload;
 use crate::proof::{Asking, Proof};
-use crate::remote::{Put, Removal, Stored};
+use crate::remote::Stored;
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tag::{Reach, Strength, Tag};
-use crate::tag_table::{Stamps, predates};
+use crate::tag_table::predates;
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
 
@@ -436,90 +438,6 @@ impl<V: Send + Sync + 'static> Space<V> {
         self.0.store.remove_key(key, strength).await
     }
 
-    /// The tags of an entry with `tags`: those, and the ones for the space and the store.
-    fn all_tags(&self, tags: &[Tag]) -> Vec<Tag> {
-        let mut all = self.0.tags.to_vec();
-        for tag in tags {
-            if !all.contains(tag) {
-                all.push(tag.clone());
-            }
-        }
-        all
-    }
-
-    /// The tags of an entry with `tags`, as they are now.
-    async fn stamped(&self, tags: &[Tag]) -> Stamped {
-        let inner = self.inner();
-        let tags = self.all_tags(tags);
-        match inner.resolve(&tags).await {
-            Some(stamps) => Stamped { stamps, resolved: true },
-            None => Stamped { stamps: inner.tags.stamp(&tags), resolved: false },
-        }
-    }
-
-    /// The entry as both tiers take it.
-    fn entry(
-        &self,
-        key: KeyRef<'_>,
-        value: Arc<V>,
-        lifetime: Lifetime,
-        Stamped { stamps, resolved }: Stamped,
-        Source { order, began, took }: Source,
-    ) -> Entry {
-        let inner = self.inner();
-        let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
-        let codec = &self.0.codec;
-        let encoded = if inner.remote.is_some() || codec.weighs_encoded() {
-            codec.encode(&value).inspect_err(|error| inner.cannot_encode(&**error)).ok()
-        } else {
-            Some(Encoded::default())
-        };
-        let bytes = match &encoded {
-            Some(encoded) => codec.weigh(&value, encoded),
-            None if codec.weighs_encoded() => usize::MAX,
-            None => codec.weigh(&value, &Encoded::default()),
-        };
-        let parts = encoded.filter(|_| resolved && inner.remote.is_some()).map(|encoded| {
-            let tags = stamps.iter().map(|stamp| (stamp.cell.tag().clone(), stamp.epochs));
-            (FrameMeta { lifetime, softened: false, took, tags: tags.collect() }, encoded)
-        });
-        let bytes = bytes.saturating_add(key.as_bytes().len());
-        let slot = Slot::new(value, lifetime, false, stamps, order, bytes, began);
-        Entry { slot: Arc::new(slot.took(took)), parts }
-    }
-
-    /// The frame of an entry that the second tier can be given.
-    async fn framed(&self, parts: Option<(FrameMeta, Encoded)>) -> Option<Bytes> {
-        let (meta, encoded) = parts?;
-        let payload = self.inner().pack(encoded).await;
-        frame::encode(self.0.codec.id(), fastrand::u64(..), &meta, &payload)
-    }
-
-    /// Writes a frame to the second tier, if it can be written there now.
-    async fn put(
-        &self,
-        key: KeyRef<'_>,
-        frame: Bytes,
-        lifetime: Lifetime,
-        only_if: Option<Bytes>,
-        announce: Option<Strength>,
-    ) -> Option<Stored> {
-        let inner = self.inner();
-        let remote = inner.available().filter(|_| key.fits())?;
-        let put = Put {
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            frame,
-            keep: lifetime.kept_for(inner.clock.now()),
-            only_if,
-            announce: announce.map(|strength| Removal { sender: inner.id, strength }),
-        };
-        let stored = remote.put(put).await.inspect_err(|error| inner.trouble("put", error)).ok()?;
-        if stored == Stored::TooLarge {
-            inner.counters.too_large.add();
-        }
-        Some(stored)
-    }
-
     /// A tag for a part of this space, by a digest of what that is: for a layer whose entries belong
     /// together in another way than by the tags of its users. It is one of the store's own, so that
     /// neither they nor what they serve can name it. An entry may have one of these beside the
@@ -540,34 +458,6 @@ impl<V: Send + Sync + 'static> Space<V> {
         let [_, space] = &self.0.tags;
         self.0.store.invalidate(space.clone(), strength).await
     }
-}
-
-/// The tags of an entry, and whether the second tier said so: else it is not for that.
-struct Stamped {
-    stamps: Stamps,
-    resolved: bool,
-}
-
-/// Where a value comes from: a fill, or the caller who sets it.
-struct Source {
-    order: u64,
-    /// As of when it is.
-    began: Timestamp,
-    took: Duration,
-}
-
-impl Source {
-    fn fill(ticket: &Ticket, now: Timestamp) -> Self {
-        let (order, began) = (ticket.order(), ticket.began());
-        Self { order, began, took: now.saturating_since(began) }
-    }
-}
-
-/// An entry on its way into the tiers.
-struct Entry {
-    slot: Arc<Slot>,
-    /// What its frame is made of, if it can go into the second tier.
-    parts: Option<(FrameMeta, Encoded)>,
 }
 
 impl<V> Clone for Space<V> {
