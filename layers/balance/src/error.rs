@@ -1,0 +1,28 @@
+//! What can go wrong.
+
+/// Settings that can't work, and what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two backends have the same name.
+    #[error("two backends are named {0:?}; a name stands for one backend")]
+    DuplicateName(String),
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Setting(&'static str),
+}
+
+/// Why no backend was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickError {
+    /// The pool has no backend, or none whose weight isn't 0.
+    #[error("the pool has no backend")]
+    Empty,
+    /// None is healthy, and the pool is set not to use those that aren't.
+    #[error("no backend is healthy")]
+    Unhealthy,
+    /// Each is at work on as many requests as it may.
+    #[error("every backend is at its limit")]
+    Saturated,
+}

@@ -1,0 +1,106 @@
+//! A pick: a backend that one request is given to, and counts as in flight until it is done.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::member::{BackendId, Member};
+
+/// What one who picks would like.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Wish<'a> {
+    pub(crate) hash: Option<u64>,
+    pub(crate) avoid: &'a [BackendId],
+}
+
+impl<'a> Wish<'a> {
+    /// Anyone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The one that belongs to `hash`, if the strategy is [`Hash`](crate::Strategy::Hash). It should
+    /// be spread over all 64 bits, and the same on all machines: [`hash_bytes`](Self::hash_bytes).
+    pub fn hash(mut self, hash: u64) -> Self {
+        self.hash = Some(hash);
+        self
+    }
+
+    /// As [`hash`](Self::hash), by XXH3 of `bytes`.
+    pub fn hash_bytes(self, bytes: &[u8]) -> Self {
+        self.hash(xxhash_rust::xxh3::xxh3_64(bytes))
+    }
+
+    /// None of these, unless there is no other: for one who tries again elsewhere.
+    pub fn avoid(mut self, backends: &'a [BackendId]) -> Self {
+        self.avoid = backends;
+        self
+    }
+}
+
+/// How a request ended, as far as its backend is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend did what it was asked.
+    Success,
+    /// It didn't.
+    Failure,
+}
+
+/// A backend of a [`Pool`](crate::Pool), in use. It derefs to the target.
+///
+/// Dropping it ends the use without a word on how it went, as when a client has gone away.
+pub struct Pick<T> {
+    member: Arc<Member<T>>,
+    /// After the start of the pool's clock, if the strategy goes by how fast backends are.
+    began: Duration,
+}
+
+impl<T> Pick<T> {
+    /// Of one that has been acquired.
+    pub(crate) fn new(member: Arc<Member<T>>, began: Duration) -> Self {
+        Self { member, began }
+    }
+
+    /// The backend's name.
+    pub fn name(&self) -> &str {
+        &self.member.name
+    }
+
+    /// Names the backend among all that ever were.
+    pub fn id(&self) -> BackendId {
+        self.member.id
+    }
+
+    /// The target.
+    pub fn target(&self) -> &T {
+        &self.member.target
+    }
+
+    /// Ends the use, and says how it went.
+    pub fn finish(self, outcome: Outcome) {
+        self.member.observe(outcome, self.began);
+    }
+}
+
+impl<T> Drop for Pick<T> {
+    fn drop(&mut self) {
+        self.member.release();
+    }
+}
+
+impl<T> Deref for Pick<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.member.target
+    }
+}
+
+impl<T> fmt::Debug for Pick<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pick").field("name", &self.name()).field("id", &self.id()).finish()
+    }
+}

@@ -1,0 +1,110 @@
+//! Smooth weighted round robin, as a schedule that is made once and read without a lock.
+//!
+//! nginx's algorithm: at each step every backend gains its weight, the one that has most is taken and
+//! loses the sum of all weights. It repeats itself after as many steps as the weights come to, so
+//! those steps are written down, and a counter walks through them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Longer schedules are made with weights that are scaled down.
+const LONGEST: usize = 16 * 1024;
+
+/// The schedule: indices of backends.
+#[derive(Debug)]
+pub(crate) struct Schedule(Box<[u32]>);
+
+impl Schedule {
+    /// Of weights, none of which is 0.
+    pub(crate) fn new(weights: &[u16]) -> Self {
+        let weights = scaled(weights);
+        let total: i64 = weights.iter().sum();
+        let mut gained = vec![0i64; weights.len()];
+        let steps = (0..total).map(|_| {
+            let mut first = 0;
+            for (index, weight) in weights.iter().enumerate() {
+                gained[index] += weight;
+                if gained[index] > gained[first] {
+                    first = index;
+                }
+            }
+            gained[first] -= total;
+            u32::try_from(first).unwrap_or_default()
+        });
+        Self(steps.collect())
+    }
+
+    /// The next one, by a counter that outlives this schedule.
+    pub(crate) fn next(&self, counter: &AtomicUsize) -> usize {
+        let step = counter.fetch_add(1, Ordering::Relaxed) % self.0.len().max(1);
+        self.0.get(step).copied().unwrap_or_default() as usize
+    }
+}
+
+/// The weights without what they have in common, and not more in all than a schedule may be long.
+fn scaled(weights: &[u16]) -> Vec<i64> {
+    let common = weights.iter().copied().fold(0, gcd).max(1);
+    let total: usize = weights.iter().map(|weight| usize::from(weight / common)).sum();
+    let longest = LONGEST.max(weights.len());
+    let scale = |weight: &u16| {
+        let weight = usize::from(weight / common);
+        if total <= longest {
+            return weight;
+        }
+        ((weight * longest + total / 2) / total).max(1)
+    };
+    weights.iter().map(|weight| i64::try_from(scale(weight)).unwrap_or(1)).collect()
+}
+
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss, reason = "small numbers")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn steps(weights: &[u16]) -> Vec<u32> {
+        Schedule::new(weights).0.to_vec()
+    }
+
+    #[test]
+    fn the_steps_are_those_of_nginx() {
+        assert_eq!(steps(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(steps(&[10, 5]), [0, 1, 0]);
+        assert_eq!(steps(&[7]), [0]);
+        assert_eq!(steps(&[1, 1, 1]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn large_weights_that_have_nothing_in_common_are_scaled_down() {
+        let steps = steps(&[65_521, 32_749, 1]);
+        assert!(steps.len() <= LONGEST + 3);
+        let share =
+            |index| steps.iter().filter(|step| **step == index).count() as f64 / steps.len() as f64;
+        assert!((share(0) / share(1) - 65_521.0 / 32_749.0).abs() < 0.01);
+        assert!(share(2) > 0.0, "nobody is left out");
+    }
+
+    proptest! {
+        #[test]
+        fn each_gets_its_share_of_every_stretch(weights in prop::collection::vec(1u16..40, 1..12)) {
+            let steps = steps(&weights);
+            let total: f64 = weights.iter().copied().map(f64::from).sum();
+            let mut counts = vec![0f64; weights.len()];
+            for (step, index) in steps.iter().enumerate() {
+                counts[*index as usize] += 1.0;
+                for (count, weight) in counts.iter().zip(&weights) {
+                    let due = (step + 1) as f64 * f64::from(*weight) / total;
+                    // What smooth means: nobody is ever further from what is due than this.
+                    prop_assert!((count - due).abs() <= (weights.len() as f64 / 2.0).max(1.0), "{count} {due}");
+                }
+            }
+            let common = weights.iter().copied().fold(0, gcd);
+            for (count, weight) in counts.iter().zip(&weights) {
+                prop_assert!((count - f64::from(weight / common)).abs() < 0.5);
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A table: the backends of a pool at one time, ready to be picked from. It is never changed, only
+//! replaced as a whole, so reading it takes no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::backend::Settings;
+use crate::error::PickError;
+use crate::member::{Common, Member};
+use crate::pick::{Pick, Wish};
+use crate::strategy::Strategy;
+use crate::strategy::alias::Alias;
+use crate::strategy::ewma::Decay;
+use crate::strategy::maglev::Maglev;
+use crate::strategy::schedule::Schedule;
+
+/// How often a strategy is asked before any backend will do.
+const ATTEMPTS: u64 = 4;
+
+/// A backend and its settings.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    pub(crate) member: Arc<Member<T>>,
+    pub(crate) settings: Settings,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { member: Arc::clone(&self.member), settings: self.settings }
+    }
+}
+
+impl<T> Entry<T> {
+    fn weight(&self) -> u16 {
+        self.settings.weight.max(1)
+    }
+
+    fn has_room(&self) -> bool {
+        self.member.in_flight() < self.settings.max_in_flight
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    /// By priority, the first first.
+    levels: Box<[Level<T>]>,
+    /// Why there is none, if so.
+    absence: PickError,
+    /// Whether none is healthy, and so all are used.
+    pub(crate) panics: bool,
+}
+
+/// Backends of one priority.
+#[derive(Debug)]
+struct Level<T> {
+    entries: Box<[Entry<T>]>,
+    plan: Plan,
+}
+
+/// What a strategy has prepared.
+#[derive(Debug)]
+enum Plan {
+    Schedule(Schedule),
+    Random(Alias),
+    /// And for each backend how much one request in flight counts there.
+    Least(Schedule, Box<[u64]>),
+    TwoChoices(Alias),
+    PeakEwma(Alias, Decay),
+    Hash {
+        maglev: Arc<Maglev>,
+        total: u64,
+        bound: Option<u16>,
+    },
+}
+
+impl<T> Table<T> {
+    /// Without any backend.
+    pub(crate) fn empty() -> Self {
+        Self { levels: Box::default(), absence: PickError::Empty, panics: false }
+    }
+
+    /// Of those in `entries` that can be used, to take the place of this one. If none is healthy, of
+    /// all if `uses_unhealthy`.
+    pub(crate) fn next(
+        &self,
+        entries: &[Entry<T>],
+        strategy: Strategy,
+        uses_unhealthy: bool,
+    ) -> Self {
+        let weighty = || entries.iter().filter(|entry| entry.settings.weight > 0);
+        let is_any_up = weighty().any(|entry| entry.member.is_up());
+        let panics = !is_any_up && uses_unhealthy && weighty().next().is_some();
+        let absence = match weighty().next() {
+            None => PickError::Empty,
+            Some(_) if !is_any_up && !panics => PickError::Unhealthy,
+            Some(_) => PickError::Saturated,
+        };
+        // A hash belongs to the same backend while that is down for a while, so that what belongs to
+        // the others stays where it is.
+        let keeps_all = matches!(strategy, Strategy::Hash(_));
+        let mut priorities: Vec<u8> = weighty().map(|entry| entry.settings.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let levels = priorities.into_iter().filter_map(|priority| {
+            let of_level = weighty().filter(|entry| entry.settings.priority == priority);
+            let is_any_up = panics || of_level.clone().any(|entry| entry.member.is_up());
+            let usable = of_level.filter(|entry| panics || keeps_all || entry.member.is_up());
+            let entries: Box<[Entry<T>]> = usable.cloned().collect();
+            is_any_up.then(|| Level { plan: self.plan(&entries, strategy), entries })
+        });
+        Self { levels: levels.collect(), absence, panics }
+    }
+
+    /// What `strategy` needs to pick from `entries`.
+    fn plan(&self, entries: &[Entry<T>], strategy: Strategy) -> Plan {
+        let weights: Vec<u16> = entries.iter().map(Entry::weight).collect();
+        match strategy {
+            Strategy::RoundRobin => Plan::Schedule(Schedule::new(&weights)),
+            Strategy::Random => Plan::Random(Alias::new(&weights)),
+            Strategy::LeastConnections => {
+                let share = |weight: &u16| (1 << 32) / u64::from(*weight);
+                Plan::Least(Schedule::new(&weights), weights.iter().map(share).collect())
+            }
+            Strategy::TwoChoices => Plan::TwoChoices(Alias::new(&weights)),
+            Strategy::PeakEwma(settings) => {
+                Plan::PeakEwma(Alias::new(&weights), Decay::new(settings))
+            }
+            Strategy::Hash(settings) => Plan::Hash {
+                maglev: self.maglev(entries),
+                total: weights.iter().copied().map(u64::from).sum::<u64>().max(1),
+                bound: settings.bound,
+            },
+        }
+    }
+
+    /// The one of `entries`: that of this table, if they are the same. It takes a millisecond to make,
+    /// and health changes more often than names do.
+    fn maglev(&self, entries: &[Entry<T>]) -> Arc<Maglev> {
+        let named = |entry: &Entry<T>| (Arc::clone(&entry.member.name), entry.weight());
+        let named: Box<[_]> = entries.iter().map(named).collect();
+        let same = self.levels.iter().find_map(|level| match &level.plan {
+            Plan::Hash { maglev, .. } if maglev.is_of(&named) => Some(Arc::clone(maglev)),
+            _ => None,
+        });
+        same.unwrap_or_else(|| Arc::new(Maglev::new(named)))
+    }
+
+    /// Picks one, and counts the request as in flight there.
+    pub(crate) fn pick(
+        &self,
+        wish: Wish<'_>,
+        common: &Common,
+        counter: &AtomicUsize,
+    ) -> Result<Pick<T>, PickError> {
+        let now = if common.decay.is_some() { common.now() } else { Duration::ZERO };
+        let draw = Draw { wish, common, counter, now, panics: self.panics };
+        let mut found = self.levels.iter().find_map(|level| level.pick(&draw));
+        if found.is_none() && !wish.avoid.is_empty() {
+            let draw = Draw { wish: Wish { avoid: &[], ..wish }, ..draw };
+            found = self.levels.iter().find_map(|level| level.scan(&draw));
+        }
+        found.ok_or(self.absence)
+    }
+}
+
+/// What a pick goes by.
+#[derive(Clone, Copy)]
+struct Draw<'a> {
+    wish: Wish<'a>,
+    common: &'a Common,
+    counter: &'a AtomicUsize,
+    /// If the strategy goes by how fast backends are.
+    now: Duration,
+    panics: bool,
+}
+
+impl Draw<'_> {
+    /// Gives the request to `entry`, if that can take it.
+    fn take<T>(&self, entry: &Entry<T>) -> Option<Pick<T>> {
+        let can_take = self.accepts(entry) && (self.panics || entry.member.is_up());
+        (can_take && entry.member.acquire(entry.settings.max_in_flight))
+            .then(|| Pick::new(Arc::clone(&entry.member), self.now))
+    }
+
+    fn accepts<T>(&self, entry: &Entry<T>) -> bool {
+        !self.wish.avoid.contains(&entry.member.id)
+    }
+}
+
+impl<T> Level<T> {
+    fn pick(&self, draw: &Draw<'_>) -> Option<Pick<T>> {
+        (0..ATTEMPTS)
+            .filter_map(|attempt| self.choose(draw, attempt))
+            .find_map(|entry| draw.take(entry))
+            .or_else(|| self.scan(draw))
+    }
+
+    /// The first that can take it, from anywhere on; for a hash, always from the same one.
+    fn scan(&self, draw: &Draw<'_>) -> Option<Pick<T>> {
+        let hash = draw.wish.hash.unwrap_or_else(|| fastrand::u64(..));
+        let begin = usize::try_from(hash % self.entries.len().max(1) as u64).unwrap_or_default();
+        let (before, from) = self.entries.split_at(begin);
+        let all = || from.iter().chain(before);
+        all()
+            .filter(|entry| self.plan.is_within(entry, draw.common))
+            .find_map(|entry| draw.take(entry))
+            .or_else(|| all().find_map(|entry| draw.take(entry)))
+    }
+
+    /// The one that the strategy prefers.
+    fn choose(&self, draw: &Draw<'_>, attempt: u64) -> Option<&Entry<T>> {
+        match &self.plan {
+            Plan::Schedule(schedule) => self.entries.get(schedule.next(draw.counter)),
+            Plan::Random(alias) => self.entries.get(alias.draw(fastrand::u64(..))),
+            Plan::Least(schedule, shares) => self.least(schedule.next(draw.counter), shares, draw),
+            Plan::TwoChoices(alias) => {
+                let (one, other) = self.two(alias)?;
+                let (ones, others) = (one.member.in_flight(), other.member.in_flight());
+                let is_freer = u64::from(others) * u64::from(one.weight())
+                    < u64::from(ones) * u64::from(other.weight());
+                let takes_other = !one.has_room() || is_freer;
+                Some(if takes_other { other } else { one })
+            }
+            Plan::PeakEwma(alias, decay) => {
+                let (one, other) = self.two(alias)?;
+                let cost = |entry: &Entry<T>| {
+                    let waiting = entry.member.in_flight().saturating_add(1);
+                    #[allow(clippy::cast_precision_loss, reason = "a cost need not be exact")]
+                    let waiting = waiting as f32;
+                    entry.member.expected(draw.now, *decay) * waiting / f32::from(entry.weight())
+                };
+                let takes_other = !one.has_room() || cost(other) < cost(one);
+                Some(if takes_other { other } else { one })
+            }
+            Plan::Hash { maglev, .. } => {
+                let hash = draw.wish.hash.unwrap_or_else(|| fastrand::u64(..));
+                let entry = self.entries.get(maglev.find(nth(hash, attempt)))?;
+                self.plan.is_within(entry, draw.common).then_some(entry)
+            }
+        }
+    }
+
+    /// The one with the fewest in flight for its weight; the one at `first` if none has fewer.
+    fn least(&self, first: usize, shares: &[u64], draw: &Draw<'_>) -> Option<&Entry<T>> {
+        let load = |(entry, share): (&Entry<T>, &u64)| u64::from(entry.member.in_flight()) * share;
+        let can_take = |entry: &Entry<T>| entry.has_room() && draw.accepts(entry);
+        let favourite = self.entries.get(first).filter(|entry| can_take(entry));
+        let mut least = favourite.map_or(u64::MAX, |entry| load((entry, &shares[first])));
+        let mut best = favourite;
+        for (entry, share) in self.entries.iter().zip(shares) {
+            let load = load((entry, share));
+            if load < least && can_take(entry) {
+                (least, best) = (load, Some(entry));
+            }
+        }
+        best
+    }
+
+    /// Two at random, in proportion to the weights; not the same twice, if there is another.
+    fn two(&self, alias: &Alias) -> Option<(&Entry<T>, &Entry<T>)> {
+        let one = alias.draw(fastrand::u64(..));
+        let mut other = alias.draw(fastrand::u64(..));
+        if one == other {
+            other = alias.draw(fastrand::u64(..));
+        }
+        if one == other {
+            other = (one + 1) % self.entries.len().max(1);
+        }
+        Some((self.entries.get(one)?, self.entries.get(other)?))
+    }
+}
+
+/// Where to look for a hash after so many attempts: anywhere, but always the same.
+fn nth(hash: u64, attempt: u64) -> u64 {
+    if attempt == 0 {
+        return hash;
+    }
+    xxhash_rust::xxh3::xxh3_64_with_seed(&hash.to_le_bytes(), attempt)
+}
+
+impl Plan {
+    /// Whether one more is within what a hash strategy lets `entry` have.
+    fn is_within<T>(&self, entry: &Entry<T>, common: &Common) -> bool {
+        let (Self::Hash { total, bound: Some(bound), .. }, Some(all)) = (self, &common.in_flight)
+        else {
+            return true;
+        };
+        let all = all.load(Ordering::Relaxed) + 1;
+        let most = (all * u64::from(*bound) * u64::from(entry.weight())).div_ceil(100 * total);
+        u64::from(entry.member.in_flight()) < most
+    }
+}

@@ -1,0 +1,136 @@
+//! What each strategy promises, in numbers.
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tower_keep_balance::{Backend, Hash, Outcome, Pool, Strategy as Rule, Wish};
+
+fn pool(rule: Rule, weights: &[u16]) -> Pool<usize> {
+    let backends = weights.iter().enumerate();
+    let backends = backends.map(|(at, weight)| Backend::new(format!("{at}"), at).weight(*weight));
+    Pool::builder().strategy(rule).backends(backends).build().unwrap()
+}
+
+fn shares(pool: &Pool<usize>, backends: usize, picks: usize) -> Vec<f64> {
+    let mut counts = vec![0usize; backends];
+    for _ in 0..picks {
+        let pick = pool.pick().unwrap();
+        counts[*pick] += 1;
+        pick.finish(Outcome::Success);
+    }
+    counts.into_iter().map(|count| count as f64 / picks as f64).collect()
+}
+
+#[test]
+fn weights_of_10_and_5_give_2_to_1() {
+    for rule in [Rule::RoundRobin, Rule::Random, Rule::LeastConnections] {
+        let shares = shares(&pool(rule, &[10, 5]), 2, 30_000);
+        let ratio = shares[0] / shares[1];
+        let tolerance = if rule == Rule::Random { 0.1 } else { 0.02 };
+        assert!((ratio - 2.0).abs() < tolerance, "{rule:?}: {ratio}");
+    }
+}
+
+#[test]
+fn round_robin_has_no_bursts() {
+    let pool = pool(Rule::RoundRobin, &[10, 5]);
+    let picks: Vec<usize> = (0..30_000).map(|_| *pool.pick().unwrap()).collect();
+    let longest = picks.chunk_by(|a, b| a == b).map(<[usize]>::len).max();
+    assert_eq!(longest, Some(2), "0 1 0, and again");
+}
+
+#[test]
+fn least_connections_levels_what_is_in_flight_by_weight() {
+    let pool = pool(Rule::LeastConnections, &[4, 2, 1]);
+    let held: Vec<_> = (0..700).map(|_| pool.pick().unwrap()).collect();
+    let in_flight: Vec<u32> = pool.status().iter().map(|status| status.in_flight).collect();
+    assert_eq!(in_flight, [400, 200, 100]);
+    drop(held);
+    assert!(pool.status().iter().all(|status| status.in_flight == 0));
+}
+
+#[test]
+fn two_choices_keep_what_is_in_flight_close_together() {
+    let pool = pool(Rule::TwoChoices, &[1; 50]);
+    let held: Vec<_> = (0..50_000).map(|_| pool.pick().unwrap()).collect();
+    let most = pool.status().iter().map(|status| status.in_flight).max().unwrap();
+    // ln ln n / ln 2 above the average (Mitzenmacher 2001); one choice would be off by 70 or more.
+    assert!(most < 1_010, "{most} of 1,000");
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peak_ewma_leaves_a_slow_backend_and_comes_back_to_it() {
+    let pool = pool(Rule::default(), &[1, 1, 1]);
+    let serve = async |slow: Duration, requests: usize| {
+        let mut counts = [0usize; 3];
+        for _ in 0..requests {
+            let pick = pool.pick().unwrap();
+            counts[*pick] += 1;
+            let latency = if *pick == 0 { slow } else { Duration::from_millis(10) };
+            tokio::time::sleep(latency).await;
+            pick.finish(Outcome::Success);
+        }
+        counts
+    };
+    let counts = serve(Duration::from_secs(1), 3_000).await;
+    assert!(counts[0] < 60, "the slow one got {counts:?}");
+    assert!(counts[1].abs_diff(counts[2]) < 300, "{counts:?}");
+    let counts = serve(Duration::from_millis(10), 10_000).await;
+    assert!(counts[0] > 500, "recovered, it got {counts:?}");
+}
+
+#[test]
+fn a_hash_finds_the_same_backend_and_loses_it_only_to_a_newcomer() {
+    let keys: Vec<String> = (0..20_000).map(|key| format!("client-{key}")).collect();
+    let find = |pool: &Pool<usize>| -> Vec<usize> {
+        let pick = |key: &String| *pool.pick_by(Wish::new().hash_bytes(key.as_bytes())).unwrap();
+        keys.iter().map(pick).collect()
+    };
+    let pool = pool(Rule::Hash(Hash::default()), &[1; 10]);
+    let before = find(&pool);
+    assert_eq!(find(&pool), before);
+    pool.insert(Backend::new("10", 10));
+    let after = find(&pool);
+    let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count() as f64 / 20_000.0;
+    println!(
+        "one more of 10: {:.2} % of the keys move, {:.2} % are its share",
+        moved * 100.0,
+        100.0 / 11.0
+    );
+    assert!(moved < 1.15 / 11.0, "{moved}");
+    pool.remove("10");
+    assert_eq!(find(&pool), before);
+}
+
+#[test]
+fn a_bounded_hash_gives_no_backend_more_than_its_bound() {
+    let pool = pool(Rule::Hash(Hash::default().bounded_load(125)), &[1; 10]);
+    // Everything belongs to the same backend.
+    let held: Vec<_> = (0..1_000).map(|_| pool.pick_by(Wish::new().hash(42)).unwrap()).collect();
+    for status in pool.status() {
+        assert!(status.in_flight <= 125, "{status:?}");
+    }
+    let mut by_backend: HashMap<usize, usize> = HashMap::new();
+    for pick in &held {
+        *by_backend.entry(**pick).or_default() += 1;
+    }
+    assert_eq!(by_backend.values().filter(|count| **count == 125).count(), 8, "as few as can be");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn shares_follow_the_weights(weights in prop::collection::vec(1u16..20, 2..8)) {
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        for rule in [Rule::RoundRobin, Rule::Random] {
+            let shares = shares(&pool(rule, &weights), weights.len(), 20_000);
+            for (share, weight) in shares.iter().zip(&weights) {
+                let due = f64::from(*weight) / total;
+                prop_assert!((share - due).abs() < 0.02, "{rule:?}: {share} for {due}");
+            }
+        }
+    }
+}
