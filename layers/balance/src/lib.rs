@@ -19,18 +19,39 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Health
+//!
+//! Three things find out whether a backend can serve, and each can be had alone:
+//!
+//! - [`HealthCheck`] asks it at intervals, by a closure or a [`Probe`];
+//! - [`OutlierDetection`] goes by how requests end ([`Pick::finish`]), which costs nothing more;
+//! - [`Pool::set_healthy`] is for what knows it by other means: a registry, an operator.
+//!
+//! One that isn't healthy gets nothing while another is ([`WhenNoneHealthy`] says what to do when
+//! none is). One that comes back, or is new, may be given its share little by little:
+//! [`SlowStart`]. [`Pool::status`], [`Pool::stats`] and [`Pool::changes`] show all of it.
 
 mod backend;
 mod error;
+mod health;
 mod member;
+mod outlier;
 mod pick;
 mod pool;
+mod slow_start;
+mod status;
 mod strategy;
 mod table;
 
 pub use backend::Backend;
 pub use error::{BuildError, PickError};
+pub use health::probe::{Probe, ProbeError};
+pub use health::{HealthCheck, Initially};
 pub use member::BackendId;
+pub use outlier::{Ejection, OutlierDetection};
 pub use pick::{Outcome, Pick, Wish};
-pub use pool::{Pool, PoolBuilder, Removed, Status, WhenNoneHealthy};
+pub use pool::{Pool, PoolBuilder, Removed, WhenNoneHealthy};
+pub use slow_start::SlowStart;
+pub use status::{Change, Changes, State, Stats, Status};
 pub use strategy::{Hash, PeakEwma, Strategy};

@@ -1,13 +1,20 @@
 //! A backend in use: what it is at work on, how it does, how fast it is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::health::probe::ProbeError;
+use crate::outlier::OutlierDetection;
+use crate::outlier::ejection::Ejections;
+use crate::outlier::record::Record;
 use crate::pick::Outcome;
+use crate::slow_start::SlowStart;
+use crate::status::{Change, Changes, Counters, State};
 use crate::strategy::ewma::{Decay, Ewma};
 
 /// Names one backend among all that this process ever had: one that is replaced under the same name
@@ -15,7 +22,7 @@ use crate::strategy::ewma::{Decay, Ewma};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(u64);
 
-/// Why a backend gets nothing: a bit each.
+/// Why a backend gets nothing, or less: a bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Flag {
@@ -23,6 +30,12 @@ pub(crate) enum Flag {
     Unhealthy = 1,
     /// It isn't in the pool any more.
     Removed = 2,
+    /// It has failed where others didn't.
+    Ejected = 4,
+    /// Somebody says that it isn't healthy.
+    Marked = 8,
+    /// It gets a part of its share: the only one with which it is up.
+    Warming = 16,
 }
 
 /// What all members of a pool share, and need at every pick.
@@ -33,11 +46,27 @@ pub(crate) struct Common {
     pub(crate) decay: Option<Decay>,
     /// What all are at work on, if the strategy goes by that.
     pub(crate) in_flight: Option<AtomicU64>,
+    /// If a newcomer gets its share little by little, and the strategy can do that.
+    pub(crate) slow_start: Option<SlowStart>,
+    pub(crate) outlier: Option<OutlierDetection>,
+    /// Wakes the pool's keeper.
+    pub(crate) wake: Notify,
+    pub(crate) counters: Counters,
+    pub(crate) changes: broadcast::Sender<Change>,
 }
 
 impl Common {
-    pub(crate) fn new(decay: Option<Decay>, counts: bool) -> Self {
-        Self { start: Instant::now(), decay, in_flight: counts.then(AtomicU64::default) }
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            decay: None,
+            in_flight: None,
+            slow_start: None,
+            outlier: None,
+            wake: Notify::new(),
+            counters: Counters::default(),
+            changes: broadcast::Sender::new(Changes::KEPT),
+        }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -57,12 +86,30 @@ pub(crate) struct Member<T> {
     ewma: Option<Ewma>,
     /// Told when it has been removed and is done with what it had.
     drained: Notify,
+    /// If there is outlier detection.
+    pub(crate) record: Option<Record>,
+    /// Since when it has been [warming](Flag::Warming): microseconds after the clock's start.
+    warming_since: AtomicU64,
+    /// What no pick reads.
+    history: Mutex<History>,
+    /// The task that checks it.
+    check: OnceLock<AbortHandle>,
+}
+
+/// How it has done.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Why its last check failed, if it did.
+    pub(crate) error: Option<ProbeError>,
+    pub(crate) ejections: Ejections,
 }
 
 impl<T> Member<T> {
     pub(crate) fn new(name: Arc<str>, target: T, common: Arc<Common>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let ewma = common.decay.map(|decay| Ewma::new(common.now(), decay));
+        let record = common.outlier.map(|_| Record::default());
+        let history = History { error: None, ejections: Ejections::new(Instant::now()) };
         Self {
             id: BackendId(NEXT.fetch_add(1, Ordering::Relaxed)),
             name,
@@ -72,12 +119,21 @@ impl<T> Member<T> {
             in_flight: AtomicU32::new(0),
             ewma,
             drained: Notify::new(),
+            record,
+            warming_since: AtomicU64::new(0),
+            history: Mutex::new(history),
+            check: OnceLock::new(),
         }
     }
 
     /// Whether it may be given something.
     pub(crate) fn is_up(&self) -> bool {
-        self.flags.load(Ordering::Acquire) == 0
+        self.flags.load(Ordering::Acquire) & !(Flag::Warming as u32) == 0
+    }
+
+    /// Whether `flag` alone keeps it down.
+    pub(crate) fn is_up_but_for(&self, flag: Flag) -> bool {
+        self.flags.load(Ordering::Acquire) & !(Flag::Warming as u32) == flag as u32
     }
 
     pub(crate) fn has(&self, flag: Flag) -> bool {
@@ -98,6 +154,78 @@ impl<T> Member<T> {
         (before & bit != 0) != on
     }
 
+    /// Gives it a part of its share from now on, that grows.
+    pub(crate) fn warm_up(&self) {
+        let now = u64::try_from(self.common.now().as_micros()).unwrap_or(u64::MAX);
+        self.warming_since.store(now, Ordering::Release);
+        self.set(Flag::Warming, true);
+    }
+
+    /// Whether it takes a request whose dice, in 0.0..1.0, are these: as likely as its part of its
+    /// share is large.
+    pub(crate) fn admits(&self, dice: f32, now: impl FnOnce() -> Duration) -> bool {
+        !self.has(Flag::Warming) || self.warmth(now()).is_none_or(|warmth| dice < warmth)
+    }
+
+    /// The part of its share that it gets; nothing if that is all.
+    fn warmth(&self, now: Duration) -> Option<f32> {
+        let since = Duration::from_micros(self.warming_since.load(Ordering::Acquire));
+        let passed = now.saturating_sub(since);
+        let warmth = self.common.slow_start.and_then(|settings| settings.factor(passed));
+        if warmth.is_none() {
+            self.set(Flag::Warming, false);
+        }
+        warmth
+    }
+
+    pub(crate) fn is_warming(&self) -> bool {
+        self.has(Flag::Warming) && self.warmth(self.common.now()).is_some()
+    }
+
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In which state it is. If in several, the one that weighs most.
+    pub(crate) fn state(&self) -> State {
+        if self.has(Flag::Removed) {
+            return State::Draining;
+        }
+        let history = self.history();
+        if self.has(Flag::Unhealthy) {
+            return history.error.clone().map_or(State::Unchecked, State::Unhealthy);
+        }
+        if self.has(Flag::Marked) {
+            return State::Marked;
+        }
+        match history.ejections.current() {
+            Some((until, why)) => State::Ejected { why, until: until.into_std() },
+            None if self.is_warming() => State::SlowStart,
+            None => State::Up,
+        }
+    }
+
+    /// Tells all who want to know in which state it is now.
+    pub(crate) fn announce(&self) {
+        let change = Change { name: Arc::clone(&self.name), id: self.id, state: self.state() };
+        change.log();
+        // It is nothing if nobody listens.
+        let _ = self.common.changes.send(change);
+    }
+
+    /// `check` is the task that checks it.
+    pub(crate) fn is_checked_by(&self, check: AbortHandle) {
+        if let Err(check) = self.check.set(check) {
+            check.abort();
+        }
+    }
+
+    pub(crate) fn end_check(&self) {
+        if let Some(check) = self.check.get() {
+            check.abort();
+        }
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
     }
@@ -109,6 +237,11 @@ impl<T> Member<T> {
 
     /// How one ended that began at `began`.
     pub(crate) fn observe(&self, outcome: Outcome, began: Duration) {
+        if let (Some(record), Some(outlier)) = (&self.record, &self.common.outlier)
+            && record.observe(outcome, outlier.consecutive)
+        {
+            self.common.wake.notify_one();
+        }
         let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) else { return };
         let now = self.common.now();
         let latency = now.saturating_sub(began);

@@ -79,7 +79,8 @@ impl<T> Pick<T> {
         &self.member.target
     }
 
-    /// Ends the use, and says how it went.
+    /// Ends the use, and says how it went: [`OutlierDetection`](crate::OutlierDetection) and
+    /// [`PeakEwma`](crate::PeakEwma) go by that.
     pub fn finish(self, outcome: Outcome) {
         self.member.observe(outcome, self.began);
     }

@@ -1,18 +1,26 @@
 //! The pool: the handle by which backends are picked, added, changed and removed.
 
 mod builder;
+mod keeper;
+mod roster;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 pub use self::builder::{PoolBuilder, WhenNoneHealthy};
+use self::roster::Roster;
 use crate::backend::Backend;
 use crate::error::PickError;
+use crate::health::checker::Checks;
 use crate::member::{BackendId, Common, Flag, Member};
 use crate::pick::{Pick, Wish};
+use crate::status::{Changes, Stats, Status};
 use crate::strategy::Strategy;
 use crate::table::{Entry, Table};
 
@@ -21,33 +29,19 @@ use crate::table::{Entry, Table};
 /// A pick takes no lock, whatever is changed meanwhile.
 pub struct Pool<T>(Arc<Shared<T>>);
 
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     table: ArcSwap<Table<T>>,
     common: Arc<Common>,
     /// How far round robin has come.
     counter: AtomicUsize,
     strategy: Strategy,
     uses_unhealthy: bool,
+    /// What checks newcomers, and where.
+    checks: Option<(Checks<T>, Handle)>,
+    /// If there is something to keep.
+    keeper: OnceLock<AbortHandle>,
     /// What the table is made of. Locked by those who change it.
-    entries: Mutex<Vec<Entry<T>>>,
-}
-
-/// How a backend stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Names it among all that ever were.
-    pub id: BackendId,
-    /// Its weight.
-    pub weight: u16,
-    /// Its priority.
-    pub priority: u8,
-    /// How many requests it is at work on.
-    pub in_flight: u32,
-    /// Whether it gets new ones.
-    pub is_up: bool,
+    roster: Mutex<Roster<T>>,
 }
 
 impl<T> Pool<T> {
@@ -77,12 +71,16 @@ impl<T> Pool<T> {
 
     /// Adds `backend`. One of the same name is [removed](Self::remove): what it counted stays with it.
     pub fn insert(&self, backend: Backend<T>) -> BackendId {
-        self.0.change(|entries| {
-            let entry = self.0.entry(backend);
+        self.0.change(|roster| {
+            let entry = self.0.entry(roster, backend);
             let id = entry.member.id;
-            match entries.iter_mut().find(|it| it.member.name == entry.member.name) {
-                Some(it) => remove(&std::mem::replace(it, entry).member),
-                None => entries.push(entry),
+            let mut entries = roster.entries.iter_mut();
+            match entries.find(|it| it.member.name == entry.member.name) {
+                Some(it) => {
+                    let before = std::mem::replace(it, entry);
+                    remove(roster, &before.member);
+                }
+                None => roster.entries.push(entry),
             }
             id
         })
@@ -90,10 +88,10 @@ impl<T> Pool<T> {
 
     /// Removes the backend `name`: it gets nothing new, and finishes what it has. Says which it was.
     pub fn remove(&self, name: &str) -> Option<Removed<T>> {
-        self.0.change(|entries| {
-            let at = entries.iter().position(|entry| &*entry.member.name == name)?;
-            let member = entries.remove(at).member;
-            remove(&member);
+        self.0.change(|roster| {
+            let at = roster.entries.iter().position(|entry| &*entry.member.name == name)?;
+            let member = roster.entries.remove(at).member;
+            remove(roster, &member);
             Some(Removed(member))
         })
     }
@@ -102,43 +100,68 @@ impl<T> Pool<T> {
     /// targets and health, and take the settings over; the others are added and removed.
     pub fn update(&self, backends: impl IntoIterator<Item = Backend<T>>) {
         let backends: Vec<_> = backends.into_iter().collect();
-        self.0.change(|entries| {
-            let mut before = std::mem::take(entries);
+        self.0.change(|roster| {
+            let mut names = HashSet::new();
+            let known = roster.entries.iter().enumerate();
+            let known = known.map(|(at, entry)| (Arc::clone(&entry.member.name), at));
+            let mut known: HashMap<_, _> = known.collect();
+            let mut entries = Vec::with_capacity(backends.len());
             for backend in backends {
-                if entries.iter().any(|entry| entry.member.name == backend.name) {
+                if !names.insert(Arc::clone(&backend.name)) {
                     continue;
                 }
-                let known = before.iter().position(|entry| entry.member.name == backend.name);
+                let known = known.remove(&backend.name).and_then(|at| roster.entries.get(at));
                 entries.push(match known {
-                    Some(at) => Entry { settings: backend.settings, ..before.swap_remove(at) },
-                    None => self.0.entry(backend),
+                    Some(entry) => Entry { settings: backend.settings, ..entry.clone() },
+                    None => self.0.entry(roster, backend),
                 });
             }
-            for entry in &before {
-                remove(&entry.member);
+            let before = std::mem::replace(&mut roster.entries, entries);
+            for (_, at) in known {
+                if let Some(entry) = before.get(at) {
+                    remove(roster, &entry.member);
+                }
             }
         });
     }
 
     /// Changes the weight of the backend `name`. Says whether there is one.
     pub fn set_weight(&self, name: &str, weight: u16) -> bool {
-        self.0.change(|entries| {
-            let entry = entries.iter_mut().find(|entry| &*entry.member.name == name);
+        self.0.change(|roster| {
+            let mut entries = roster.entries.iter_mut();
+            let entry = entries.find(|entry| &*entry.member.name == name);
             entry.map(|entry| entry.settings.weight = weight).is_some()
         })
     }
 
-    /// How the backends stand.
+    /// How the backends stand; at the end those that were removed and aren't done yet.
     pub fn status(&self) -> Vec<Status> {
-        let of = |entry: &Entry<T>| Status {
-            name: Arc::clone(&entry.member.name),
-            id: entry.member.id,
-            weight: entry.settings.weight,
-            priority: entry.settings.priority,
-            in_flight: entry.member.in_flight(),
-            is_up: entry.member.is_up(),
+        let of = |member: &Member<T>, weight, priority| Status {
+            name: Arc::clone(&member.name),
+            id: member.id,
+            weight,
+            priority,
+            in_flight: member.in_flight(),
+            is_up: member.is_up(),
+            state: member.state(),
         };
-        self.0.lock().iter().map(of).collect()
+        let mut roster = self.0.lock();
+        roster.forget_those_that_left();
+        let entries = roster.entries.iter();
+        let entries =
+            entries.map(|entry| of(&entry.member, entry.settings.weight, entry.settings.priority));
+        let leaving = roster.leaving.iter().filter_map(Weak::upgrade);
+        entries.chain(leaving.map(|member| of(&member, 0, 0))).collect()
+    }
+
+    /// The changes of state of backends from now on, for logs and who watches; they are also logged.
+    pub fn changes(&self) -> Changes {
+        Changes(self.0.common.changes.subscribe())
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> Stats {
+        self.0.common.counters.stats()
     }
 
     /// Whether no backend is healthy, and so all are used: see [`WhenNoneHealthy`].
@@ -146,42 +169,70 @@ impl<T> Pool<T> {
         self.0.table.load().panics
     }
 
-    /// Says of the backend `name` whether it is healthy, for one who finds that out by other means.
-    /// While it isn't, it gets nothing. Says whether that is news.
+    /// Says of the backend `name` whether it is healthy, for one who finds that out by other means
+    /// than [checks](PoolBuilder::health_check), which don't overrule it. While it isn't, it gets
+    /// nothing, from now on. One that comes back gets something again within a second at most: where
+    /// many change at the same time, what picks go by is made anew for all of them together. Says
+    /// whether that is news.
     pub fn set_healthy(&self, name: &str, is_healthy: bool) -> bool {
-        self.0.change(|entries| {
-            let entry = entries.iter().find(|entry| &*entry.member.name == name);
-            entry.is_some_and(|entry| entry.member.set(Flag::Unhealthy, !is_healthy))
-        })
+        let mut roster = self.0.lock();
+        let mut entries = roster.entries.iter();
+        let Some(entry) = entries.find(|entry| &*entry.member.name == name) else { return false };
+        let member = Arc::clone(&entry.member);
+        let is_news = self.0.put(&mut roster, &member, Flag::Marked, !is_healthy);
+        if is_news {
+            self.0.settle(&mut roster);
+            member.announce();
+        }
+        is_news
     }
 }
 
-fn remove<T>(member: &Member<T>) {
+fn remove<T>(roster: &mut Roster<T>, member: &Arc<Member<T>>) {
+    member.end_check();
     member.set(Flag::Removed, true);
+    roster.forget_those_that_left();
+    roster.leaving.push(Arc::downgrade(member));
+    member.announce();
 }
 
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry<T>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Roster<T>> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entry(&self, backend: Backend<T>) -> Entry<T> {
+    /// For a newcomer, whose checks begin.
+    fn entry(self: &Arc<Self>, roster: &Roster<T>, backend: Backend<T>) -> Entry<T> {
         let Backend { name, target, settings } = backend;
         let member = Arc::new(Member::new(name, target, Arc::clone(&self.common)));
+        if self.checks.as_ref().is_some_and(|(checks, _)| checks.begins_unhealthy()) {
+            member.set(Flag::Unhealthy, true);
+        } else {
+            self.welcome(roster, &member);
+        }
+        if let Some((checks, runtime)) = &self.checks {
+            member.is_checked_by(checks.start(runtime, &member, Arc::downgrade(self)));
+        }
         Entry { member, settings }
     }
 
     /// Changes what the table is made of, and makes it anew.
-    fn change<R>(&self, change: impl FnOnce(&mut Vec<Entry<T>>) -> R) -> R {
-        let mut entries = self.lock();
-        let done = change(&mut entries);
-        let before = self.table.load();
-        let table = before.next(&entries, self.strategy, self.uses_unhealthy);
-        if table.panics && !before.panics {
-            tracing::warn!(backends = entries.len(), "no backend is healthy, so all are used");
-        }
-        self.table.store(Arc::new(table));
+    fn change<R>(&self, change: impl FnOnce(&mut Roster<T>) -> R) -> R {
+        let mut roster = self.lock();
+        let done = change(&mut roster);
+        self.rebuild(&mut roster);
         done
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
+        }
+        for entry in &self.lock().entries {
+            entry.member.end_check();
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! A table: the backends of a pool at one time, ready to be picked from. It is never changed, only
 //! replaced as a whole, so reading it takes no lock.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::backend::Settings;
 use crate::error::PickError;
-use crate::member::{Common, Member};
+use crate::member::{BackendId, Common, Member};
 use crate::pick::{Pick, Wish};
 use crate::strategy::Strategy;
 use crate::strategy::alias::Alias;
@@ -50,6 +51,8 @@ pub(crate) struct Table<T> {
     absence: PickError,
     /// Whether none is healthy, and so all are used.
     pub(crate) panics: bool,
+    /// Whether all are used if none is healthy.
+    uses_unhealthy: bool,
 }
 
 /// Backends of one priority.
@@ -78,7 +81,12 @@ enum Plan {
 impl<T> Table<T> {
     /// Without any backend.
     pub(crate) fn empty() -> Self {
-        Self { levels: Box::default(), absence: PickError::Empty, panics: false }
+        Self {
+            levels: Box::default(),
+            absence: PickError::Empty,
+            panics: false,
+            uses_unhealthy: false,
+        }
     }
 
     /// Of those in `entries` that can be used, to take the place of this one. If none is healthy, of
@@ -110,7 +118,7 @@ impl<T> Table<T> {
             let entries: Box<[Entry<T>]> = usable.cloned().collect();
             is_any_up.then(|| Level { plan: self.plan(&entries, strategy), entries })
         });
-        Self { levels: levels.collect(), absence, panics }
+        Self { levels: levels.collect(), absence, panics, uses_unhealthy }
     }
 
     /// What `strategy` needs to pick from `entries`.
@@ -155,13 +163,26 @@ impl<T> Table<T> {
         counter: &AtomicUsize,
     ) -> Result<Pick<T>, PickError> {
         let now = if common.decay.is_some() { common.now() } else { Duration::ZERO };
-        let draw = Draw { wish, common, counter, now, panics: self.panics };
+        let dice = if common.slow_start.is_some() { fastrand::f32() } else { 0.0 };
+        let clock = Cell::new(common.decay.map(|_| now));
+        let draw = Draw { wish, common, counter, now, panics: self.panics, dice, clock: &clock };
         let mut found = self.levels.iter().find_map(|level| level.pick(&draw));
         if found.is_none() && !wish.avoid.is_empty() {
-            let draw = Draw { wish: Wish { avoid: &[], ..wish }, ..draw };
+            let draw = Draw { wish: Wish { avoid: &[], ..wish }, dice: 0.0, ..draw };
+            found = self.levels.iter().find_map(|level| level.scan(&draw));
+        }
+        if found.is_none() && self.uses_unhealthy && !self.panics && !self.is_any_up_but(None) {
+            // The last one has just gone down, and the table that says so is being made.
+            let draw = Draw { wish: Wish { avoid: &[], ..wish }, dice: 0.0, panics: true, ..draw };
             found = self.levels.iter().find_map(|level| level.scan(&draw));
         }
         found.ok_or(self.absence)
+    }
+
+    /// Whether any of it may be given something, apart from one.
+    pub(crate) fn is_any_up_but(&self, one: Option<BackendId>) -> bool {
+        let mut entries = self.levels.iter().flat_map(|level| &level.entries);
+        entries.any(|entry| Some(entry.member.id) != one && entry.member.is_up())
     }
 }
 
@@ -174,6 +195,11 @@ struct Draw<'a> {
     /// If the strategy goes by how fast backends are.
     now: Duration,
     panics: bool,
+    /// In 0.0..1.0: at 0, warming backends take what they are given. The same for all attempts, so
+    /// that to try again makes none of them likelier.
+    dice: f32,
+    /// What time it is, once that was looked up for backends that warm up.
+    clock: &'a Cell<Option<Duration>>,
 }
 
 impl Draw<'_> {
@@ -185,7 +211,21 @@ impl Draw<'_> {
     }
 
     fn accepts<T>(&self, entry: &Entry<T>) -> bool {
-        !self.wish.avoid.contains(&entry.member.id)
+        !self.wish.avoid.contains(&entry.member.id) && self.admits(entry)
+    }
+
+    fn admits<T>(&self, entry: &Entry<T>) -> bool {
+        let now = || {
+            let now = self.clock.get().unwrap_or_else(|| self.common.now());
+            self.clock.set(Some(now));
+            now
+        };
+        self.dice <= 0.0 || entry.member.admits(self.dice, now)
+    }
+
+    /// Whether `other` is to be preferred, whatever they have in flight.
+    fn must_leave<T>(&self, entry: &Entry<T>) -> bool {
+        !entry.has_room() || !self.admits(entry)
     }
 }
 
@@ -195,6 +235,10 @@ impl<T> Level<T> {
             .filter_map(|attempt| self.choose(draw, attempt))
             .find_map(|entry| draw.take(entry))
             .or_else(|| self.scan(draw))
+            // A backend that warms up is better than none, or than one that is a spare.
+            .or_else(
+                || if draw.dice > 0.0 { self.scan(&Draw { dice: 0.0, ..*draw }) } else { None },
+            )
     }
 
     /// The first that can take it, from anywhere on; for a hash, always from the same one.
@@ -220,7 +264,7 @@ impl<T> Level<T> {
                 let (ones, others) = (one.member.in_flight(), other.member.in_flight());
                 let is_freer = u64::from(others) * u64::from(one.weight())
                     < u64::from(ones) * u64::from(other.weight());
-                let takes_other = !one.has_room() || is_freer;
+                let takes_other = draw.must_leave(one) || is_freer;
                 Some(if takes_other { other } else { one })
             }
             Plan::PeakEwma(alias, decay) => {
@@ -231,7 +275,7 @@ impl<T> Level<T> {
                     let waiting = waiting as f32;
                     entry.member.expected(draw.now, *decay) * waiting / f32::from(entry.weight())
                 };
-                let takes_other = !one.has_room() || cost(other) < cost(one);
+                let takes_other = draw.must_leave(one) || cost(other) < cost(one);
                 Some(if takes_other { other } else { one })
             }
             Plan::Hash { maglev, .. } => {

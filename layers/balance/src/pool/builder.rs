@@ -1,15 +1,21 @@
 //! Settings of a pool, checked when it is built.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 
-use super::{Pool, Shared};
+use super::{Pool, Shared, keeper};
 use crate::backend::Backend;
 use crate::error::BuildError;
+use crate::health::HealthCheck;
+use crate::health::checker::Checks;
+use crate::health::probe::Probe;
 use crate::member::Common;
+use crate::outlier::OutlierDetection;
+use crate::slow_start::SlowStart;
 use crate::strategy::ewma::Decay;
 use crate::strategy::{Hash, Strategy};
 use crate::table::Table;
@@ -32,18 +38,37 @@ pub enum WhenNoneHealthy {
 /// | --- | --- |
 /// | [`strategy`](Self::strategy) | [`Strategy::PeakEwma`] |
 /// | [`when_none_healthy`](Self::when_none_healthy) | [`WhenNoneHealthy::UseAll`] |
+/// | [`health_check`](Self::health_check) | none |
+/// | [`outlier_detection`](Self::outlier_detection) | none |
+/// | [`slow_start`](Self::slow_start) | none |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PoolBuilder<T> {
     backends: Vec<Backend<T>>,
     strategy: Strategy,
     when_none_healthy: WhenNoneHealthy,
+    checks: Option<Checks<T>>,
+    outlier: Option<OutlierDetection>,
+    slow_start: Option<SlowStart>,
+    /// If there is something to keep.
+    keeper: Option<keeper::Start<T>>,
+    /// The first setting that can't work.
+    error: Option<BuildError>,
 }
 
 impl<T> Default for PoolBuilder<T> {
     fn default() -> Self {
         let (strategy, when_none_healthy) = (Strategy::default(), WhenNoneHealthy::default());
-        Self { backends: Vec::new(), strategy, when_none_healthy }
+        Self {
+            backends: Vec::new(),
+            strategy,
+            when_none_healthy,
+            checks: None,
+            outlier: None,
+            slow_start: None,
+            keeper: None,
+            error: None,
+        }
     }
 }
 
@@ -72,6 +97,43 @@ impl<T> PoolBuilder<T> {
         self
     }
 
+    /// Asks the backends at intervals whether they could serve, and gives nothing to those that
+    /// can't. Runs in tasks, so the pool has to be built within a tokio runtime.
+    pub fn health_check<P>(mut self, check: HealthCheck<P>) -> Self
+    where
+        P: Probe<T> + 'static,
+        T: Send + Sync + 'static,
+    {
+        self.note(check.timing.validate().and_then(|()| check.probe.validate()));
+        self.checks = Some(Checks::new(Arc::new(check.probe), check.timing));
+        self.keeper = Some(keeper::start);
+        self
+    }
+
+    /// Gives nothing for a while to backends that fail where others don't. Runs in a task, so the
+    /// pool has to be built within a tokio runtime.
+    pub fn outlier_detection(mut self, settings: OutlierDetection) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        self.note(settings.validate());
+        self.outlier = Some(settings);
+        self.keeper = Some(keeper::start);
+        self
+    }
+
+    /// Gives those that come, or come back, their share little by little. None by default: what
+    /// doesn't compile just in time, and has no cache to fill, needs none.
+    pub fn slow_start(mut self, settings: SlowStart) -> Self {
+        self.note(settings.validate());
+        self.slow_start = Some(settings);
+        self
+    }
+
+    fn note(&mut self, validity: Result<(), BuildError>) {
+        self.error = self.error.take().or(validity.err());
+    }
+
     /// The pool. It may be empty.
     ///
     /// # Errors
@@ -90,17 +152,36 @@ impl<T> PoolBuilder<T> {
             Strategy::PeakEwma(settings) => Some(Decay::new(settings)),
             _ => None,
         };
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let runtime = Handle::try_current();
+        if self.keeper.is_some() && runtime.is_err() {
+            let text = "health checks and outlier detection run in tasks; build the pool within a \
+                        tokio runtime";
+            return Err(BuildError::Setting(text));
+        }
+        let is_hash = matches!(self.strategy, Strategy::Hash(_));
         let counts = matches!(self.strategy, Strategy::Hash(Hash { bound: Some(_) }));
-        let uses_unhealthy = self.when_none_healthy == WhenNoneHealthy::UseAll;
-        let shared = Shared {
+        let mut common = Common::new();
+        common.decay = decay;
+        common.in_flight = counts.then(AtomicU64::default);
+        common.slow_start = self.slow_start.filter(|_| !is_hash);
+        common.outlier = self.outlier;
+        let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Table::empty()),
-            common: Arc::new(Common::new(decay, counts)),
+            common: Arc::new(common),
             counter: AtomicUsize::new(0),
             strategy: self.strategy,
-            uses_unhealthy,
-            entries: Mutex::default(),
-        };
-        let pool = Pool(Arc::new(shared));
+            uses_unhealthy: self.when_none_healthy == WhenNoneHealthy::UseAll,
+            checks: self.checks.zip(runtime.as_ref().ok().cloned()),
+            keeper: OnceLock::new(),
+            roster: Mutex::default(),
+        });
+        if let (Some(start), Ok(runtime)) = (self.keeper, &runtime) {
+            shared.keeper.get_or_init(|| start(runtime, &shared));
+        }
+        let pool = Pool(shared);
         pool.update(self.backends);
         Ok(pool)
     }
