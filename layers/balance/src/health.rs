@@ -4,6 +4,19 @@ pub(crate) mod checker;
 pub(crate) mod probe;
 pub(crate) mod tally;
 
+#[cfg(feature = "probe-tcp")]
+pub(crate) mod address;
+#[cfg(feature = "probe-tcp")]
+pub(crate) mod connect;
+#[cfg(feature = "probe-http")]
+pub(crate) mod exchange;
+#[cfg(feature = "probe-grpc")]
+pub(crate) mod grpc;
+#[cfg(feature = "probe-http")]
+pub(crate) mod http;
+#[cfg(feature = "probe-tcp")]
+pub(crate) mod tcp;
+
 use std::time::Duration;
 
 use crate::error::BuildError;
