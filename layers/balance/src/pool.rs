@@ -66,7 +66,15 @@ impl<T> Pool<T> {
     /// [`PickError`] if none can take it.
     pub fn pick_by(&self, wish: Wish<'_>) -> Result<Pick<T>, PickError> {
         let shared = &*self.0;
-        shared.table.load().pick(wish, &shared.common, &shared.counter)
+        let mut table = shared.table.load();
+        loop {
+            let picked = table.pick(wish, &shared.common, &shared.counter);
+            let newest = if picked.is_ok() { return picked } else { shared.table.load() };
+            if Arc::ptr_eq(&table, &newest) {
+                return picked;
+            }
+            table = newest;
+        }
     }
 
     /// Adds `backend`. One of the same name is [removed](Self::remove): what it counted stays with it.

@@ -166,17 +166,26 @@ impl<T> Table<T> {
         let dice = if common.slow_start.is_some() { fastrand::f32() } else { 0.0 };
         let clock = Cell::new(common.decay.map(|_| now));
         let draw = Draw { wish, common, counter, now, panics: self.panics, dice, clock: &clock };
-        let mut found = self.levels.iter().find_map(|level| level.pick(&draw));
-        if found.is_none() && !wish.avoid.is_empty() {
-            let draw = Draw { wish: Wish { avoid: &[], ..wish }, dice: 0.0, ..draw };
-            found = self.levels.iter().find_map(|level| level.scan(&draw));
+        let found = self.levels.iter().find_map(|level| level.pick(&draw));
+        let any = Draw { wish: Wish { avoid: &[], ..wish }, dice: 0.0, ..draw };
+        found.or_else(|| self.rescue(&any)).ok_or(self.absence)
+    }
+
+    /// One that can take it after all: that was to be avoided, or has come up while others went down.
+    fn rescue(&self, draw: &Draw<'_>) -> Option<Pick<T>> {
+        let scan = |draw: &Draw<'_>| self.levels.iter().find_map(|level| level.scan(draw));
+        let can_take = |entry: &Entry<T>| (self.panics || entry.member.is_up()) && entry.has_room();
+        for _ in 0..ATTEMPTS {
+            if !self.levels.iter().flat_map(|level| &level.entries).any(can_take) {
+                break;
+            }
+            if let Some(pick) = scan(draw) {
+                return Some(pick);
+            }
         }
-        if found.is_none() && self.uses_unhealthy && !self.panics && !self.is_any_up_but(None) {
-            // The last one has just gone down, and the table that says so is being made.
-            let draw = Draw { wish: Wish { avoid: &[], ..wish }, dice: 0.0, panics: true, ..draw };
-            found = self.levels.iter().find_map(|level| level.scan(&draw));
-        }
-        found.ok_or(self.absence)
+        // The last one has just gone down, and the table that says so is being made.
+        let is_panic = self.uses_unhealthy && !self.panics && !self.is_any_up_but(None);
+        if is_panic { scan(&Draw { panics: true, ..*draw }) } else { None }
     }
 
     /// Whether any of it may be given something, apart from one.

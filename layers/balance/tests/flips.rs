@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tower_keep_balance::{
     Backend, Hash, HealthCheck, Outcome, OutlierDetection, Pool, ProbeError, SlowStart,
-    Strategy as Rule, Wish,
+    Strategy as Rule, WhenNoneHealthy, Wish,
 };
 
 const COUNT: usize = 5;
@@ -86,6 +86,28 @@ proptest! {
         });
         prop_assert!(pool.status().iter().all(|it| it.in_flight == 0));
     }
+}
+
+#[test]
+fn no_pick_fails_while_backends_take_turns_to_be_up() {
+    let backends = ["0", "1"].map(|name| Backend::new(name, ()));
+    let pool = Pool::builder().strategy(Rule::Random).backends(backends);
+    let pool = pool.when_none_healthy(WhenNoneHealthy::Refuse).build().unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let picker = scope.spawn(|| {
+            while !ended.load(SeqCst) {
+                pool.pick().unwrap();
+            }
+        });
+        for round in 0..20_000 {
+            let (up, down) = if round % 2 == 0 { ("0", "1") } else { ("1", "0") };
+            pool.set_healthy(up, true);
+            pool.set_healthy(down, false);
+        }
+        ended.store(true, SeqCst);
+        picker.join().unwrap();
+    });
 }
 
 /// Checks of a thousand backends that all turn to the other side at once.
