@@ -26,3 +26,18 @@ pub enum PickError {
     #[error("every backend is at its limit")]
     Saturated,
 }
+
+/// Why a call through a [`Balance`](crate::Balance) of [`Plain`](crate::Plain) requests failed.
+///
+/// It is an `Error` if the backends' own is one, which a boxed error isn't: layers that need one,
+/// such as `Buffer`, then want a `map_err` between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BalanceError<E> {
+    /// No backend could take it.
+    #[error(transparent)]
+    Pick(#[from] PickError),
+    /// The backend's error; if none could be made ready, that of the last one that was tried.
+    #[error("the backend failed")]
+    Backend(#[source] E),
+}

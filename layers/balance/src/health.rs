@@ -5,20 +5,31 @@ pub(crate) mod probe;
 pub(crate) mod tally;
 
 #[cfg(feature = "probe-tcp")]
-pub(crate) mod address;
+mod address;
 #[cfg(feature = "probe-tcp")]
-pub(crate) mod connect;
+mod connect;
 #[cfg(feature = "probe-http")]
-pub(crate) mod exchange;
+mod exchange;
 #[cfg(feature = "probe-grpc")]
-pub(crate) mod grpc;
+mod grpc;
 #[cfg(feature = "probe-http")]
-pub(crate) mod http;
+mod http;
 #[cfg(feature = "probe-tcp")]
-pub(crate) mod tcp;
+mod tcp;
 
 use std::time::Duration;
 
+#[cfg(feature = "probe-tcp")]
+pub use self::address::Address;
+#[cfg(feature = "probe-tcp")]
+pub use self::connect::{Connect, Plain};
+#[cfg(feature = "probe-grpc")]
+pub use self::grpc::Grpc;
+#[cfg(feature = "probe-http")]
+pub use self::http::Http;
+pub use self::probe::{Probe, ProbeError};
+#[cfg(feature = "probe-tcp")]
+pub use self::tcp::Tcp;
 use crate::error::BuildError;
 
 /// What a backend counts as before its first check has ended.
@@ -34,7 +45,7 @@ pub enum Initially {
 }
 
 /// Active checks of the backends of a pool: each is asked at intervals by a
-/// [`Probe`](crate::Probe).
+/// [`Probe`].
 ///
 /// | setting | default | HAProxy | Envoy |
 /// | --- | --- | --- | --- |
@@ -54,7 +65,8 @@ pub enum Initially {
 /// ```
 /// use std::time::Duration;
 ///
-/// use tower_keep_balance::{Backend, HealthCheck, Pool, ProbeError};
+/// use tower_keep_balance::health::ProbeError;
+/// use tower_keep_balance::{Backend, HealthCheck, Pool};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

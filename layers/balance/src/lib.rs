@@ -54,44 +54,86 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Requests
+//!
+//! [`Balance`] is the Tower service that gives each request to a backend of a pool of services, and
+//! [`BalanceLayer`] its layer; for HTTP and gRPC, `Retry` around it tries again where that is safe.
+//!
 //! # Features
 //!
-//! | feature | what it brings |
-//! | --- | --- |
-//! | `probe-tcp` | `HealthCheck::tcp`, `Address`, `Connect` |
-//! | `probe-http` | `HealthCheck::http`: hyper's client |
-//! | `probe-grpc` | `HealthCheck::grpc`: `grpc.health.v1` over HTTP/2, without a gRPC stack |
+//! | feature | what it adds | default |
+//! | --- | --- | --- |
+//! | `http` | HTTP and gRPC: `Balance::http`, `Retry`, affinity by fields and by the client's address | yes |
+//! | `hyper` | to `Retry`: errors of hyper and h2 tell which requests no backend has worked on | |
+//! | `tonic` | to `Retry`: the same for errors of tonic's channels | |
+//! | `axum` | the peer's address from axum's `ConnectInfo` | |
+//! | `probe-tcp` | `HealthCheck::tcp`, `health::Address`, `health::Connect` | |
+//! | `probe-http` | `HealthCheck::http`: hyper's client; implies `probe-tcp` | |
+//! | `probe-grpc` | `HealthCheck::grpc`: `grpc.health.v1` over HTTP/2, without a gRPC stack; implies `probe-http` | |
 
+mod affinity;
+#[cfg(feature = "http")]
+mod answer;
+mod attempt;
 mod backend;
+#[cfg(feature = "http")]
+mod body;
+mod classify;
+mod discover;
 mod error;
-mod health;
+#[cfg(feature = "http")]
+mod failures;
+mod future;
+#[cfg(feature = "http")]
+mod grpc;
+pub mod health;
+mod in_use;
+mod layer;
 mod member;
 mod outlier;
+#[cfg(feature = "http")]
+mod over_http;
 mod pick;
 mod pool;
+mod queue;
+#[cfg(feature = "http")]
+pub mod retry;
+mod room;
+mod service;
 mod slow_start;
 mod status;
 mod strategy;
 mod table;
+mod track;
 
+#[cfg(feature = "http")]
+pub use affinity::client::{ByClient, Field, PeerAddr};
+#[cfg(feature = "http")]
+pub use affinity::fields::{ByCookie, ByHeader, ByUri};
+pub use affinity::{Affinity, Or, hash_bytes};
+pub use attempt::Attempt;
 pub use backend::Backend;
-pub use error::{BuildError, PickError};
-#[cfg(feature = "probe-tcp")]
-pub use health::address::Address;
-#[cfg(feature = "probe-tcp")]
-pub use health::connect::{Connect, Plain};
-#[cfg(feature = "probe-grpc")]
-pub use health::grpc::Grpc;
-#[cfg(feature = "probe-http")]
-pub use health::http::Http;
-pub use health::probe::{Probe, ProbeError};
-#[cfg(feature = "probe-tcp")]
-pub use health::tcp::Tcp;
-pub use health::{HealthCheck, Initially};
+#[cfg(feature = "http")]
+pub use body::BalanceBody;
+pub use classify::{Classify, ErrorsFail, Verdict};
+pub use discover::{follow, follow_with};
+pub use error::{BalanceError, BuildError, PickError};
+#[cfg(feature = "http")]
+pub use failures::{ByHead, ClassifyEnd, HttpFailures};
+pub use future::BalanceFuture;
+pub use health::HealthCheck;
+pub use layer::BalanceLayer;
 pub use member::BackendId;
 pub use outlier::{Ejection, OutlierDetection};
+#[cfg(feature = "http")]
+pub use over_http::Http;
 pub use pick::{Outcome, Pick, Wish};
 pub use pool::{Pool, PoolBuilder, Removed, WhenNoneHealthy};
+pub use queue::Queue;
+#[cfg(feature = "http")]
+pub use retry::{Retry, RetryLayer};
+pub use service::Balance;
 pub use slow_start::SlowStart;
 pub use status::{Change, Changes, State, Stats, Status};
 pub use strategy::{Hash, PeakEwma, Strategy};
+pub use track::{Plain, Track};

@@ -13,6 +13,7 @@ use crate::outlier::OutlierDetection;
 use crate::outlier::ejection::Ejections;
 use crate::outlier::record::Record;
 use crate::pick::Outcome;
+use crate::room::Room;
 use crate::slow_start::SlowStart;
 use crate::status::{Change, Changes, Counters, State};
 use crate::strategy::ewma::{Decay, Ewma};
@@ -20,7 +21,7 @@ use crate::strategy::ewma::{Decay, Ewma};
 /// Names one backend among all that this process ever had: one that is replaced under the same name
 /// has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackendId(u64);
+pub struct BackendId(pub(crate) u64);
 
 /// Why a backend gets nothing, or less: a bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct Common {
     /// If a newcomer gets its share little by little, and the strategy can do that.
     pub(crate) slow_start: Option<SlowStart>,
     pub(crate) outlier: Option<OutlierDetection>,
+    /// Those who wait until one can take something again.
+    pub(crate) room: Room,
     /// Wakes the pool's keeper.
     pub(crate) wake: Notify,
     pub(crate) counters: Counters,
@@ -63,6 +66,7 @@ impl Common {
             in_flight: None,
             slow_start: None,
             outlier: None,
+            room: Room::default(),
             wake: Notify::new(),
             counters: Counters::default(),
             changes: broadcast::Sender::new(Changes::KEPT),
@@ -235,8 +239,8 @@ impl<T> Member<T> {
         self.ewma.as_ref().map_or(0.0, |ewma| ewma.expected(now, decay))
     }
 
-    /// How one ended that began at `began`.
-    pub(crate) fn observe(&self, outcome: Outcome, began: Duration) {
+    /// How one ended that began at `began`, and was answered at `answered` if not just now.
+    pub(crate) fn observe(&self, outcome: Outcome, began: Duration, answered: Option<Duration>) {
         if let (Some(record), Some(outlier)) = (&self.record, &self.common.outlier)
             && record.observe(outcome, outlier.consecutive)
         {
@@ -244,7 +248,7 @@ impl<T> Member<T> {
         }
         let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) else { return };
         let now = self.common.now();
-        let latency = now.saturating_sub(began);
+        let latency = answered.unwrap_or(now).saturating_sub(began);
         let latency = match outcome {
             Outcome::Success => latency,
             // One that fails at once is not to be preferred for it.
@@ -272,9 +276,11 @@ impl<T> Member<T> {
         if let Some(all) = &self.common.in_flight {
             all.fetch_sub(1, Ordering::Relaxed);
         }
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.has(Flag::Removed) {
+        // Sequentially consistent: `Room` tells why.
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.has(Flag::Removed) {
             self.drained.notify_waiters();
         }
+        self.common.room.freed();
     }
 
     /// Waits until it has been removed and is done with what it had.

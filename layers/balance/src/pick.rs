@@ -56,12 +56,14 @@ pub struct Pick<T> {
     member: Arc<Member<T>>,
     /// After the start of the pool's clock, if the strategy goes by how fast backends are.
     began: Duration,
+    /// When the answer began to come, likewise.
+    answered: Option<Duration>,
 }
 
 impl<T> Pick<T> {
     /// Of one that has been acquired.
     pub(crate) fn new(member: Arc<Member<T>>, began: Duration) -> Self {
-        Self { member, began }
+        Self { member, began, answered: None }
     }
 
     /// The backend's name.
@@ -79,10 +81,17 @@ impl<T> Pick<T> {
         &self.member.target
     }
 
+    /// Says that the answer has begun to come: only until now it was the backend that took its time.
+    /// How long the rest takes is up to who reads it.
+    pub fn answered(&mut self) {
+        let common = &self.member.common;
+        self.answered = common.decay.is_some().then(|| common.now());
+    }
+
     /// Ends the use, and says how it went: [`OutlierDetection`](crate::OutlierDetection) and
     /// [`PeakEwma`](crate::PeakEwma) go by that.
     pub fn finish(self, outcome: Outcome) {
-        self.member.observe(outcome, self.began);
+        self.member.observe(outcome, self.began, self.answered);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::error::PickError;
 use crate::health::checker::Checks;
 use crate::member::{BackendId, Common, Flag, Member};
 use crate::pick::{Pick, Wish};
+use crate::room::Room;
 use crate::status::{Changes, Stats, Status};
 use crate::strategy::Strategy;
 use crate::table::{Entry, Table};
@@ -193,6 +194,12 @@ impl<T> Pool<T> {
             member.announce();
         }
         is_news
+    }
+}
+
+impl<T> Pool<T> {
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.common.room
     }
 }
 

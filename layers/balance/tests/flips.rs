@@ -7,9 +7,10 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tower_keep_balance::health::ProbeError;
 use tower_keep_balance::{
-    Backend, Hash, HealthCheck, Outcome, OutlierDetection, Pool, ProbeError, SlowStart,
-    Strategy as Rule, WhenNoneHealthy, Wish,
+    Backend, Hash, HealthCheck, Outcome, OutlierDetection, Pool, SlowStart, Strategy as Rule,
+    WhenNoneHealthy, Wish,
 };
 
 const COUNT: usize = 5;

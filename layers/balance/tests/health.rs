@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::{Instant, advance, sleep};
+use tower_keep_balance::health::{Initially, Probe, ProbeError};
 use tower_keep_balance::{
-    Backend, BuildError, HealthCheck, Initially, OutlierDetection, PickError, Pool, Probe,
-    ProbeError, SlowStart, State, WhenNoneHealthy,
+    Backend, BuildError, HealthCheck, OutlierDetection, PickError, Pool, SlowStart, State,
+    WhenNoneHealthy,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tower_keep_balance::health::ProbeError;
 use tower_keep_balance::{
-    Backend, Ejection, HealthCheck, Outcome, OutlierDetection, Pool, PoolBuilder, ProbeError,
-    SlowStart, State, Strategy, WhenNoneHealthy,
+    Backend, Ejection, HealthCheck, Outcome, OutlierDetection, Pool, PoolBuilder, SlowStart, State,
+    Strategy, WhenNoneHealthy,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -22,10 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
-use tower_keep_balance::{
-    Address, Backend, Grpc, HealthCheck, Http, Outcome, OutlierDetection, Pool, Probe, ProbeError,
-    Strategy, Tcp,
-};
+use tower_keep_balance::health::{Address, Grpc, Http, Probe, ProbeError, Tcp};
+use tower_keep_balance::{Backend, HealthCheck, Outcome, OutlierDetection, Pool, Strategy};
 
 const MS: Duration = Duration::from_millis(1);
 const INTERVAL: Duration = Duration::from_millis(250);

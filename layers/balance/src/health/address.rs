@@ -7,11 +7,11 @@ use http::Uri;
 
 use super::probe::ProbeError;
 
-/// A target that has an address, so that [`Tcp`](crate::Tcp) and its like can connect to it.
+/// A target that has an address, so that [`Tcp`](super::Tcp) and its like can connect to it.
 ///
 /// ```
 /// use http::Uri;
-/// use tower_keep_balance::Address;
+/// use tower_keep_balance::health::Address;
 ///
 /// struct Shard { number: u32, origin: Uri }
 ///

@@ -27,7 +27,8 @@ const LONGEST_BODY: usize = 64 * 1024;
 /// Each request has a connection of its own. The target's own path doesn't matter.
 ///
 /// ```
-/// use tower_keep_balance::{HealthCheck, Http};
+/// use tower_keep_balance::HealthCheck;
+/// use tower_keep_balance::health::Http;
 ///
 /// let simple = HealthCheck::http("/health");
 /// let picky = HealthCheck::new(Http::get("/health").status(200..=204).status(429..=429).port(9000));

@@ -12,7 +12,8 @@ use crate::error::BuildError;
 /// Asks a target whether it could serve. A closure that returns a future is one, too:
 ///
 /// ```
-/// use tower_keep_balance::{HealthCheck, ProbeError};
+/// use tower_keep_balance::HealthCheck;
+/// use tower_keep_balance::health::ProbeError;
 ///
 /// # #[derive(Clone)] struct Database;
 /// # impl Database { async fn ping(&self) -> Result<(), std::io::Error> { Ok(()) } }

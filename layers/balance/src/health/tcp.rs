@@ -10,7 +10,7 @@ use super::probe::{Probe, ProbeError};
 /// Passes if the target accepts a TCP connection, which is closed at once. HAProxy's plain `check`.
 ///
 /// The kernel accepts for a process that hangs, as long as its backlog has room: where the target
-/// speaks HTTP or gRPC, ask it by [`Http`](crate::Http) or [`Grpc`](crate::Grpc).
+/// speaks HTTP or gRPC, ask it by [`Http`](super::Http) or [`Grpc`](super::Grpc).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Tcp {

@@ -239,6 +239,7 @@ impl<T> Shared<T> {
             _ => {}
         }
         self.table.store(Arc::new(table));
+        self.common.room.changed();
         count(&self.common.counters.rebuilds);
         roster.was_built(began);
         for member in returned {

@@ -1,0 +1,57 @@
+//! A backend in use by one request, until the response is complete.
+
+use crate::attempt::{Attempt, Mark};
+use crate::classify::Verdict;
+use crate::pick::{Outcome, Pick};
+
+/// A pick, and the attempt that it is for. Dropped before its end, it says nothing of the backend,
+/// unless that was too slow.
+#[derive(Debug)]
+pub struct InUse<T> {
+    pick: Option<Pick<T>>,
+    attempt: Option<Attempt>,
+}
+
+impl<T> InUse<T> {
+    pub(crate) fn new(pick: Pick<T>, attempt: Option<Attempt>) -> Self {
+        if let Some(attempt) = &attempt {
+            attempt.picked(pick.id());
+        }
+        Self { pick: Some(pick), attempt }
+    }
+
+    /// The backend's name.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.pick.as_ref().map(Pick::name)
+    }
+
+    /// The answer has begun to come.
+    #[cfg(feature = "http")]
+    pub(crate) fn answered(&mut self) {
+        if let Some(pick) = &mut self.pick {
+            pick.answered();
+        }
+    }
+
+    /// Ends the use. What the client has broken off tells nothing of the backend.
+    pub(crate) fn finish(mut self, verdict: Verdict) {
+        let outcome = match verdict {
+            Verdict::Success => Outcome::Success,
+            Verdict::Failure => Outcome::Failure,
+            Verdict::Unknown | Verdict::AtEnd => return,
+        };
+        let is_broken = self.attempt.as_ref().is_some_and(|attempt| attempt.has(Mark::Broken));
+        if let (Some(pick), false) = (self.pick.take(), is_broken) {
+            pick.finish(outcome);
+        }
+    }
+}
+
+impl<T> Drop for InUse<T> {
+    fn drop(&mut self) {
+        let is_late = self.attempt.as_ref().is_some_and(|attempt| attempt.has(Mark::TimedOut));
+        if let (Some(pick), true) = (self.pick.take(), is_late) {
+            pick.finish(Outcome::Failure);
+        }
+    }
+}
