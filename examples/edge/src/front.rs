@@ -2,29 +2,28 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use http::header::VIA;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use tower::{Service, ServiceExt, service_fn};
+use tower_keep_balance::proxy::interim::Interims;
+use tower_keep_balance::proxy::{Peer, Pseudonym, asks_for_upgrade, hop};
 
-use crate::hop;
-use crate::interim::Interims;
+/// The body of the cache's response, the proxy's, or one of our own.
+type Body<B, D> = Either<Either<B, D>, Full<Bytes>>;
 
-/// The inner service's body, or one of our own.
-type Body<B> = Either<B, Full<Bytes>>;
-
-/// Answers the requests of one connection.
-pub(crate) fn front<S, B>(
+/// Answers the requests of one connection: with `service`, or those that are not for a cache with
+/// `direct`.
+pub(crate) fn front<S, B, P, D>(
     service: S,
-    pseudonym: Arc<str>,
+    direct: P,
+    pseudonym: Pseudonym,
     client: SocketAddr,
     interims: Interims,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<Body<B>>,
+    Response = Response<Body<B, D>>,
     Error = Infallible,
     Future: Send + 'static,
 > + Clone
@@ -33,36 +32,37 @@ where
     S: Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
+    P: Service<Request<Incoming>, Response = Response<D>, Error = Infallible>,
+    P: Clone + Send + 'static,
+    P::Future: Send,
+    D: Send + 'static,
 {
     service_fn(move |mut request: Request<Incoming>| {
-        let service = service.clone();
+        let (service, direct) = (service.clone(), direct.clone());
         let turn = interims.turn(request.version());
-        let is_loop = is_loop(request.headers(), &pseudonym);
+        let is_loop = pseudonym.is_in(request.headers());
         async move {
             if is_loop {
                 return Ok(loop_detected());
             }
-            hop::receive(&mut request);
-            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(Peer::new(client));
             if let Some(turn) = &turn {
                 request.extensions_mut().insert(turn.sink());
             }
-            let response = service.oneshot(request).await;
+            let response = if asks_for_upgrade(&request) {
+                direct.oneshot(request).await.map(|response| response.map(Either::Right))
+            } else {
+                hop::receive(&mut request);
+                service.oneshot(request).await.map(|response| response.map(Either::Left))
+            };
             drop(turn);
             response.map(|response| response.map(Either::Left))
         }
     })
 }
 
-/// Whether a request has been here before: RFC 9110 §7.6 forbids to forward a message to oneself
-/// without end. In front of the cache, where it would wait for its own response.
-fn is_loop(headers: &HeaderMap, pseudonym: &str) -> bool {
-    let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
-    let mut hops = lines.flat_map(|line| line.split(','));
-    hops.any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
-}
-
-fn loop_detected<B>() -> Response<Body<B>> {
+/// In front of the cache, where the request would wait for its own response.
+fn loop_detected<B, D>() -> Response<Body<B, D>> {
     let text = Full::from("The origin leads back to the edge.\n");
     let mut response = Response::new(Either::Right(text));
     *response.status_mut() = StatusCode::LOOP_DETECTED;

@@ -14,29 +14,24 @@
 #![allow(clippy::print_stdout, reason = "a program says on standard output what it serves")]
 
 mod config;
-mod expect;
-mod forward;
 mod front;
-mod hop;
-mod interim;
-mod max_forwards;
+mod report;
 mod server;
 
-use std::collections::hash_map::RandomState;
 use std::env;
 use std::error::Error;
-use std::hash::BuildHasher;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use http::HeaderName;
 use tokio::net::TcpListener;
 use tokio::signal;
-use tower::Layer;
+use tower::{Layer, ServiceBuilder};
 use tower_keep::prelude::*;
+use tower_keep_balance::proxy::{Proxy, Pseudonym};
+use tower_keep_balance::{Backend, Pool};
 
 use config::Config;
-use forward::Forward;
+use report::report;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -59,20 +54,18 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .set_cookie(config.set_cookie)
         .credentials(config.credentials)
         .build()?;
-    let pseudonym: Arc<str> = pseudonym().into();
-    let service = cache.layer(Forward::to(origin.clone(), Arc::clone(&pseudonym)));
+    let pool = Pool::builder().backend(Backend::http(&format!("http://{origin}"))?).build()?;
+    // Another name for each process, so that an edge in front of another isn't taken for a loop.
+    let pseudonym = Pseudonym::random("edge").ok_or("edge is no name")?;
+    let proxy = Proxy::builder(pool).pseudonym(pseudonym.clone()).build()?;
+    let proxy = ServiceBuilder::new().map_response(report).service(proxy);
+    let service = cache.layer(proxy.clone());
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;
     let stop = stopped()?;
     println!("http://{} is in front of http://{origin}", listener.local_addr()?);
-    server::serve(listener, service, pseudonym, stop).await;
+    server::serve(listener, service, proxy, pseudonym, stop).await;
     Ok(())
-}
-
-/// The name in `Via`: another one for each process, so that an edge in front of another isn't taken
-/// for a loop.
-fn pseudonym() -> String {
-    format!("edge-{:08x}", RandomState::new().hash_one("edge") >> 32)
 }
 
 /// Waits for a signal to stop. From the first poll on, none is lost.

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,18 +14,20 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tower::Service;
+use tower_keep_balance::proxy::Pseudonym;
+use tower_keep_balance::proxy::interim::{InterimIo, Interims};
 
 use crate::front::front;
-use crate::interim::{InterimIo, Interims};
 
 /// How long a shutdown waits for the responses that are under way.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Serves until `stop` is done, and all connections are.
-pub(crate) async fn serve<S, B>(
+pub(crate) async fn serve<S, B, P, D>(
     listener: TcpListener,
     service: S,
-    pseudonym: Arc<str>,
+    direct: P,
+    pseudonym: Pseudonym,
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -34,8 +35,14 @@ pub(crate) async fn serve<S, B>(
     S::Future: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    P: Service<Request<Incoming>, Response = Response<D>, Error = Infallible>,
+    P: Clone + Send + 'static,
+    P::Future: Send,
+    D: Body<Data = Bytes> + Send + 'static,
+    D::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().enable_connect_protocol();
     let connections = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
@@ -56,7 +63,8 @@ pub(crate) async fn serve<S, B>(
         let _ = stream.set_nodelay(true);
         let interims = Interims::default();
         let io = TokioIo::new(InterimIo::new(stream, interims.clone()));
-        let service = front(service.clone(), Arc::clone(&pseudonym), client, interims);
+        let (service, direct) = (service.clone(), direct.clone());
+        let service = front(service, direct, pseudonym.clone(), client, interims);
         let service = TowerToHyperService::new(service);
         let connection = server.serve_connection_with_upgrades(io, service);
         let connection = connections.watch(connection.into_owned());

@@ -70,6 +70,8 @@
 //! | `probe-tcp` | `HealthCheck::tcp`, `health::Address`, `health::Connect` | |
 //! | `probe-http` | `HealthCheck::http`: hyper's client; implies `probe-tcp` | |
 //! | `probe-grpc` | `HealthCheck::grpc`: `grpc.health.v1` over HTTP/2, without a gRPC stack; implies `probe-http` | |
+//! | `proxy` | `proxy`: a reverse proxy over a pool of HTTP upstreams; implies `hyper` and `probe-http` | |
+//! | `tls` | TLS to upstreams, through rustls; implies `proxy` | |
 
 mod affinity;
 #[cfg(feature = "http")]
@@ -95,6 +97,8 @@ mod outlier;
 mod over_http;
 mod pick;
 mod pool;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod queue;
 #[cfg(feature = "http")]
 pub mod retry;

@@ -18,6 +18,8 @@
 //! # }
 //! ```
 //!
+//! [`http`] has a client and a server of HTTP/1.1 that show every byte.
+//!
 //! Unix only, since a test stops and kills its server with signals.
 
 #![allow(
@@ -28,6 +30,7 @@
 )]
 
 mod cluster;
+pub mod http;
 mod process;
 mod redis;
 mod resp;

@@ -1,19 +1,20 @@
 //! What belongs to one connection, and not to the message (RFC 9110 §7.6.1).
 
 use http::header::{
-    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Request};
+use http_body::Frame;
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// Makes a client's request the edge's own.
+/// Makes a client's request one's own: [`Proxy`](super::Proxy) does so with every request.
 ///
-/// It must be done in front of the cache. A client can name any field in `Connection`; if that were
+/// In front of a cache, it must be done there. A client can name any field in `Connection`; if that were
 /// removed only on the way to the origin, the cache would take the origin's answer without the field
 /// for the variant with it, and serve it to others.
-pub(crate) fn receive<B>(request: &mut Request<B>) {
+pub fn receive<B>(request: &mut Request<B>) {
     let headers = request.headers_mut();
     let trailers = wants_trailers(headers);
     strip(headers);
@@ -31,16 +32,8 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Makes a request one on the connection to the origin.
-pub(crate) fn send(headers: &mut HeaderMap) {
-    if headers.contains_key(TE) {
-        // RFC 9110 §10.1.4
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-}
-
 /// Removes the fields that are about one connection.
-pub(crate) fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -60,6 +53,21 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
     for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
         headers.remove(name);
+    }
+}
+
+/// Removes from trailers what must be known before the content (RFC 9110 §6.5.1), or is about one
+/// connection. hyper does so for HTTP/1.1 only.
+pub(super) fn clean_trailers<T>(frame: Frame<T>) -> Frame<T> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip(&mut trailers);
+            for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TRAILER] {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -101,12 +109,34 @@ mod tests {
 
     #[test]
     fn of_te_only_trailers_are_asked_of_the_origin() {
-        let mut headers = received(&[("connection", "te"), ("te", "gzip;q=0.5, Trailers")]);
+        let headers = received(&[("connection", "te"), ("te", "gzip;q=0.5, Trailers")]);
         assert_eq!(headers["te"], "trailers");
-        send(&mut headers);
-        assert_eq!(headers["connection"], "te");
-        let mut headers = received(&[("connection", "te"), ("te", "gzip")]);
-        send(&mut headers);
+        assert_eq!(headers.len(), 1);
+        let headers = received(&[("connection", "te"), ("te", "gzip")]);
         assert!(headers.is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_connection_names_gets_through(
+            lines in proptest::collection::vec("([a-c, \t]|x-[a-c]|te|host|close|\"|;){0,12}", 0..4),
+        ) {
+            let mut request = Request::new(());
+            for name in ["x-a", "x-b", "x-c", "a", "b", "c", "host"] {
+                request.headers_mut().insert(name, HeaderValue::from_static("1"));
+            }
+            for line in &lines {
+                if let Ok(line) = HeaderValue::from_str(line) {
+                    request.headers_mut().append("connection", line);
+                }
+            }
+            receive(&mut request);
+            let headers = request.headers();
+            let named: Vec<_> = lines.iter().flat_map(|line| line.split(',')).map(str::trim).collect();
+            for name in ["x-a", "x-b", "x-c", "a", "b", "c"] {
+                assert_eq!(headers.contains_key(name), !named.contains(&name), "{name} {lines:?}");
+            }
+            assert!(headers.contains_key("host") && !headers.contains_key("connection"));
+        }
     }
 }

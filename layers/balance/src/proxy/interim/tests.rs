@@ -1,3 +1,5 @@
+//! Interim responses are written where they can be, and nowhere else.
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,17 +1,19 @@
 //! `Max-Forwards` (RFC 9110 §7.6.2).
 
+use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, MAX_FORWARDS,
 };
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Bytes;
+
+use super::respond::METHODS;
 
 /// RFC 9110 §9.3.8: what is sensitive isn't sent back.
 const SENSITIVE: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
 
 /// Counts a request down that says how far it may go. If that is no further than here, this is the
 /// answer to it.
-pub(crate) fn count_down<B>(request: &mut Request<B>) -> Option<Response<Bytes>> {
+pub(super) fn count_down<B>(request: &mut Request<B>) -> Option<Response<Bytes>> {
     if ![Method::OPTIONS, Method::TRACE].contains(request.method()) {
         return None;
     }
@@ -33,8 +35,7 @@ pub(crate) fn count_down<B>(request: &mut Request<B>) -> Option<Response<Bytes>>
 fn options() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
     response
 }
 

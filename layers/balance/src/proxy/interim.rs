@@ -1,4 +1,4 @@
-//! Interim responses (RFC 9110 §15.2) of the origin, on their way to the client.
+//! Interim responses (RFC 9110 §15.2) of an upstream, on their way to the client.
 //!
 //! A proxy must forward them, and hyper's server can't send them. So they are written below it, by
 //! [`InterimIo`], at a moment when hyper has nothing of its own half written:
@@ -24,11 +24,11 @@ use bytes::{BufMut, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode, Version};
 
-use crate::hop;
+use super::hop;
 
 mod io;
 
-pub(crate) use io::InterimIo;
+pub use io::InterimIo;
 
 /// How many interim responses one request gets, and how many bytes of them may wait.
 const MAX_HEADS: usize = 16;
@@ -36,7 +36,7 @@ const MAX_BYTES: usize = 16 * 1024;
 
 /// The interim responses of one connection. All clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interims(Arc<Mutex<State>>);
+pub struct Interims(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -58,7 +58,7 @@ impl Interims {
     }
 
     /// The turn of a request that has just come.
-    pub(crate) fn turn(&self, version: Version) -> Option<Turn> {
+    pub fn turn(&self, version: Version) -> Option<Turn> {
         if version != Version::HTTP_11 {
             return None;
         }
@@ -73,11 +73,11 @@ impl Interims {
 
 /// While it is there, its request can have interim responses.
 #[derive(Debug)]
-pub(crate) struct Turn(Sink);
+pub struct Turn(Sink);
 
 impl Turn {
     /// Where they go.
-    pub(crate) fn sink(&self) -> Sink {
+    pub fn sink(&self) -> Sink {
         self.0.clone()
     }
 }
@@ -95,15 +95,15 @@ impl Drop for Turn {
 
 /// Takes the interim responses to one request.
 #[derive(Clone, Debug)]
-pub(crate) struct Sink {
+pub struct Sink {
     interims: Interims,
     turn: u64,
 }
 
 impl Sink {
     /// Sends an interim response, if the client still waits for the final one.
-    pub(crate) fn send(&self, status: StatusCode, headers: &HeaderMap) {
-        // What 100 tells the client, hyper does (see `expect`); 101 isn't interim.
+    pub fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        // What 100 tells the client, hyper does; 101 isn't interim.
         let own = [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS].contains(&status);
         if own || !status.is_informational() {
             return;

@@ -11,7 +11,7 @@ use super::Interims;
 
 /// A connection's IO.
 #[derive(Debug)]
-pub(crate) struct InterimIo<I> {
+pub struct InterimIo<I> {
     pub(super) io: I,
     interims: Interims,
     /// What is left of heads of which the first byte may have been written. Nothing goes before it.
@@ -19,7 +19,8 @@ pub(crate) struct InterimIo<I> {
 }
 
 impl<I: AsyncWrite + Unpin> InterimIo<I> {
-    pub(crate) fn new(io: I, interims: Interims) -> Self {
+    /// `io`, with the interim responses of the requests that come over it.
+    pub fn new(io: I, interims: Interims) -> Self {
         Self { io, interims, rest: BytesMut::new() }
     }
 

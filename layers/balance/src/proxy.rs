@@ -1,0 +1,80 @@
+//! A reverse proxy as a Tower service: requests go to a pool of [`Upstream`]s over connections that
+//! are used again, in HTTP/1.1 or HTTP/2, and bodies stream both ways.
+//!
+//! ```
+//! use tower_keep_balance::proxy::Proxy;
+//! use tower_keep_balance::{Backend, Pool, Strategy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::builder()
+//!     .strategy(Strategy::LeastConnections)
+//!     .backend(Backend::http("http://10.0.0.1:3000")?.weight(10))
+//!     .backend(Backend::http("http://10.0.0.2:3000")?.weight(5))
+//!     .build()?;
+//! let proxy = Proxy::new(pool);
+//! # let _ = proxy;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Two services
+//!
+//! | service | what it does | when |
+//! | --- | --- | --- |
+//! | [`Proxy`] | checks the request; `Via` and loops, `Max-Forwards`, fields of one connection, `Forwarded` and `X-Forwarded-*`, `Host`; changes of protocol; makes responses of errors | once a request |
+//! | [`Upstream`] | connections, the version of HTTP, `Expect` and interim responses, timeouts | at each attempt |
+//!
+//! In between, something picks an upstream: by default [`Picking`], which takes another when no
+//! connection can be made. With [`Proxy::around`], it can be anything else.
+//!
+//! # What a server should leave in requests
+//!
+//! In their extensions: a [`Peer`], for the fields that tell upstreams of it; hyper's own `OnUpgrade`,
+//! which is there anyway, for WebSockets; an [`interim::Sink`], for interim responses (1xx), which
+//! hyper's server can't send.
+//!
+//! # What is refused
+//!
+//! Requests whose end, or whose host, two servers could see differently, so that one could be
+//! smuggled in another, with 400; `CONNECT`, unless it is one of WebSockets (RFC 8441), with 405; requests that have been here before, with 508.
+//! What is passed on is written anew, with its end marked in one way.
+
+mod body;
+mod builder;
+mod connect;
+mod connections;
+mod content;
+mod error;
+mod expect;
+mod forwarded;
+mod future;
+mod guard;
+pub mod hop;
+pub mod interim;
+mod max_forwards;
+mod peer;
+mod picking;
+mod pseudonym;
+mod respond;
+mod service;
+#[cfg(feature = "tls")]
+mod tls;
+mod tunnel;
+mod upgrade;
+mod upstream;
+
+pub use self::body::UpstreamBody;
+pub use self::builder::{HostPolicy, ProxyBuildError, ProxyBuilder};
+pub use self::error::{ErrorKind, ForwardError, UpstreamError};
+pub use self::forwarded::{Fields, Forwarding};
+pub use self::future::ProxyFuture;
+pub use self::peer::Peer;
+pub use self::picking::{Picking, PickingFuture};
+pub use self::pseudonym::Pseudonym;
+pub use self::respond::{Failure, ProxyBody};
+pub use self::service::Proxy;
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
+pub use self::upgrade::asks_for_upgrade;
+pub use self::upstream::{AddressError, Protocol, Upstream, UpstreamBuilder, UpstreamFuture};
+pub use ipnet::IpNet;

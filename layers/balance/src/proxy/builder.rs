@@ -1,0 +1,143 @@
+//! Settings of a proxy, checked when it is built.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+
+use super::forwarded::Forwarding;
+use super::pseudonym::Pseudonym;
+use super::service::Proxy;
+
+/// Settings of a proxy that can't work, and what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyBuildError {
+    /// The name can't stand in `Via`.
+    #[error("{0:?} can't stand in Via; a name has letters, digits and !#$%&'*+-.^_`|~ only")]
+    Name(String),
+    /// A protocol can't stand in `Upgrade`.
+    #[error("{0:?} is no protocol to upgrade to, such as websocket; h2c is spoken without upgrade")]
+    Upgrade(String),
+}
+
+/// Which host upstreams are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostPolicy {
+    /// The one that the client asked for: what a cache in front keys on, and what links and cookies
+    /// of the response are about.
+    #[default]
+    Client,
+    /// The one in the upstream's own URL.
+    Upstream,
+    /// This one.
+    Fixed(Authority),
+}
+
+/// Settings of a [`Proxy`].
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`name`](Self::name) | `tower-keep`, with something random behind it |
+/// | [`forwarding`](Self::forwarding) | both ways, no peer trusted |
+/// | [`host`](Self::host) | [`HostPolicy::Client`] |
+/// | [`upgrades`](Self::upgrades) | `websocket` |
+/// | [`tunnel_timeout`](Self::tunnel_timeout) | 1 hour |
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ProxyBuilder<S> {
+    inner: S,
+    name: Option<String>,
+    settings: Settings,
+}
+
+/// What a proxy goes by.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) pseudonym: Pseudonym,
+    pub(super) forwarding: Forwarding,
+    pub(super) host: HostPolicy,
+    pub(super) upgrades: Vec<String>,
+    pub(super) tunnel_timeout: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pseudonym: Pseudonym::default(),
+            forwarding: Forwarding::default(),
+            host: HostPolicy::default(),
+            upgrades: vec!["websocket".to_owned()],
+            tunnel_timeout: Some(Duration::from_secs(3600)),
+        }
+    }
+}
+
+impl<S> ProxyBuilder<S> {
+    pub(super) fn around(inner: S) -> Self {
+        Self { inner, name: None, settings: Settings::default() }
+    }
+
+    /// The proxy's name in `Via` and `Proxy-Status`. Two proxies of which one may be in front of the
+    /// other need different ones, or they take each other for a loop.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// As [`name`](Self::name), for those who use it elsewhere as well.
+    pub fn pseudonym(mut self, pseudonym: Pseudonym) -> Self {
+        self.settings.pseudonym = pseudonym;
+        self.name = None;
+        self
+    }
+
+    /// How upstreams are told of the client.
+    pub fn forwarding(mut self, forwarding: Forwarding) -> Self {
+        self.settings.forwarding = forwarding;
+        self
+    }
+
+    /// Which host upstreams are asked for.
+    pub fn host(mut self, host: HostPolicy) -> Self {
+        self.settings.host = host;
+        self
+    }
+
+    /// To which protocols a connection of HTTP/1.1 may be changed (RFC 9110 §7.8), or a stream of
+    /// HTTP/2, if the server in front lets clients ask (RFC 8441; hyper's `enable_connect_protocol`).
+    /// The upstream is asked in HTTP/1.1. What goes over it
+    /// then is not looked at, so it should be nothing in which requests could be hidden: `h2c` is
+    /// refused for that.
+    pub fn upgrades<P: Into<String>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.settings.upgrades = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// After how long without a byte in either direction a connection that has changed protocols is
+    /// closed; at most twice that. `None` waits for ever.
+    pub fn tunnel_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.tunnel_timeout = timeout.into();
+        self
+    }
+
+    /// The proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyBuildError`], with what to change, if the settings can't work.
+    pub fn build(self) -> Result<Proxy<S>, ProxyBuildError> {
+        let mut settings = self.settings;
+        if let Some(name) = self.name {
+            settings.pseudonym = Pseudonym::new(&name).ok_or(ProxyBuildError::Name(name))?;
+        }
+        let is_wrong = |protocol: &&String| {
+            Pseudonym::new(protocol).is_none() || protocol.eq_ignore_ascii_case("h2c")
+        };
+        if let Some(wrong) = settings.upgrades.iter().find(is_wrong) {
+            return Err(ProxyBuildError::Upgrade(wrong.clone()));
+        }
+        Ok(Proxy::with(self.inner, Arc::new(settings)))
+    }
+}

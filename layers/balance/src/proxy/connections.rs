@@ -1,0 +1,179 @@
+//! The connections to one upstream: made when they are needed, shared or used again.
+//!
+//! HTTP/1.1 takes a connection for each request, of those that are idle the one that was used last.
+//! HTTP/2 takes one for all; it is made once, however many wait for it, and if all of them have gone
+//! away, the attempt goes with them.
+
+mod http2;
+mod idle;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::WeakShared;
+use hyper::client::conn::{http1, http2 as hyper_http2};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
+
+use self::http2::Connecting;
+use self::idle::Idle;
+use super::connect::{Connector, Offer, Stream};
+use super::content::Content;
+use super::error::{ErrorKind, UpstreamError};
+use super::upstream::Protocol;
+
+type Http1 = http1::SendRequest<Content>;
+type Http2 = hyper_http2::SendRequest<Content>;
+
+/// How many idle connections are kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_idle: usize,
+    pub(super) idle_timeout: Duration,
+}
+
+/// All connections to one upstream.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Shared>);
+
+struct Shared {
+    connector: Connector,
+    offer: Offer,
+    limits: Limits,
+    /// Whether the last one that could choose took HTTP/1.1.
+    chose_http1: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Idle,
+    http2: Option<Http2>,
+    connecting: Option<WeakShared<Connecting>>,
+}
+
+/// A connection to send one request on.
+pub(super) enum Lease {
+    Http1(Http1Lease),
+    Http2(Http2),
+}
+
+/// A connection that nobody else uses. If it isn't given back, it is closed.
+pub(super) struct Http1Lease {
+    pub(super) sender: Http1,
+    home: Connections,
+}
+
+impl Http1Lease {
+    /// The response is complete.
+    pub(super) fn give_back(self) {
+        if !self.sender.is_closed() {
+            self.home.keep(self.sender);
+        }
+    }
+}
+
+impl Connections {
+    pub(super) fn new(
+        connector: Connector,
+        protocol: Protocol,
+        is_tls: bool,
+        limits: Limits,
+    ) -> Self {
+        let offer = match protocol {
+            Protocol::Auto if is_tls => Offer::Both,
+            Protocol::Auto | Protocol::Http1 => Offer::Http1,
+            Protocol::Http2 => Offer::Http2,
+        };
+        let chose_http1 = AtomicBool::new(false);
+        Self(Arc::new(Shared { connector, offer, limits, chose_http1, state: Mutex::default() }))
+    }
+
+    /// A connection for one request. One that will change protocols needs HTTP/1.1
+    /// (RFC 9110 §7.8).
+    pub(super) async fn acquire(&self, changes_protocol: bool) -> Result<Lease, UpstreamError> {
+        let offer = match self.0.offer {
+            Offer::Http2 if changes_protocol => {
+                return Err(UpstreamError::new(ErrorKind::Upgrade).unsent());
+            }
+            _ if changes_protocol => Offer::Http1,
+            offer => offer,
+        };
+        if offer != Offer::Http1
+            && let Some(sender) = self.http2()
+        {
+            return Ok(Lease::Http2(sender));
+        }
+        if offer != Offer::Http2
+            && let Some(sender) = self.state().idle.take(self.0.limits)
+        {
+            return Ok(Lease::Http1(self.lease(sender)));
+        }
+        if offer == Offer::Http2
+            || (offer == Offer::Both && !self.0.chose_http1.load(Ordering::Relaxed))
+        {
+            return self.connect_together().await;
+        }
+        self.connect(offer).await
+    }
+
+    /// How many wait for a request.
+    pub(super) fn idle(&self) -> usize {
+        self.state().idle.len()
+    }
+
+    fn lease(&self, sender: Http1) -> Http1Lease {
+        Http1Lease { sender, home: self.clone() }
+    }
+
+    /// A new connection.
+    async fn connect(&self, offer: Offer) -> Result<Lease, UpstreamError> {
+        let (stream, is_http2) = self.0.connector.connect(offer).await?;
+        if offer == Offer::Both {
+            self.0.chose_http1.store(!is_http2, Ordering::Relaxed);
+        }
+        let stream = TokioIo::new(stream);
+        // The preface of HTTP/2 is only written, but that can take a while, too.
+        let hands = timeout(self.0.connector.timeout(), async {
+            if is_http2 { self.http2_over(stream).await } else { self.http1_over(stream).await }
+        });
+        match hands.await {
+            Ok(done) => done.map_err(UpstreamError::connect),
+            Err(_) => Err(UpstreamError::new(ErrorKind::ConnectTimeout).unsent()),
+        }
+    }
+
+    async fn http1_over(&self, stream: TokioIo<Stream>) -> hyper::Result<Lease> {
+        let (sender, connection) = http1::Builder::new().handshake(stream).await?;
+        // What goes wrong there is told to whose request it is.
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(Lease::Http1(self.lease(sender)))
+    }
+
+    /// Keeps a connection until it is needed again.
+    fn keep(&self, sender: Http1) {
+        let limits = self.0.limits;
+        let is_first = self.state().idle.put(sender, Instant::now(), limits);
+        if is_first {
+            tokio::spawn(idle::sweep(Arc::downgrade(&self.0)));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("idle", &self.idle()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! What can go wrong on the way to an upstream and back.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::error::PickError;
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What went wrong, by the names of RFC 9209 §2.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// `dns_error`: the upstream's name could not be looked up.
+    Dns,
+    /// `destination_ip_unroutable`: there is no way to it.
+    Unroutable,
+    /// `connection_refused`.
+    Refused,
+    /// `connection_timeout`: no connection in time.
+    ConnectTimeout,
+    /// `tls_certificate_error`: its certificate is not one to trust, or not its own.
+    Certificate,
+    /// `tls_protocol_error`: the handshake failed.
+    Tls,
+    /// `connection_terminated`: it ended the connection before its response.
+    Terminated,
+    /// `http_response_timeout`: no response in time.
+    ResponseTimeout,
+    /// `http_response_incomplete`: the response began and didn't end.
+    Incomplete,
+    /// `connection_read_timeout`: it fell silent in the middle of its response.
+    ReadTimeout,
+    /// `http_protocol_error`: what it said is not HTTP.
+    Protocol,
+    /// `http_upgrade_failed`: it can't change protocols, or did so without being asked.
+    Upgrade,
+    /// `http_request_error`: the request is at fault; mostly that its content broke off.
+    Request,
+    /// `destination_unavailable`: no backend can take the request.
+    Unavailable,
+    /// `connection_limit_reached`: every backend is at its limit.
+    Limit,
+    /// `proxy_loop_detected`: the request has been here before.
+    Loop,
+    /// `proxy_internal_error`.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Its name in `Proxy-Status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns_error",
+            Self::Unroutable => "destination_ip_unroutable",
+            Self::Refused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
+            Self::Certificate => "tls_certificate_error",
+            Self::Tls => "tls_protocol_error",
+            Self::Terminated => "connection_terminated",
+            Self::ResponseTimeout => "http_response_timeout",
+            Self::Incomplete => "http_response_incomplete",
+            Self::ReadTimeout => "connection_read_timeout",
+            Self::Protocol => "http_protocol_error",
+            Self::Upgrade => "http_upgrade_failed",
+            Self::Request => "http_request_error",
+            Self::Unavailable => "destination_unavailable",
+            Self::Limit => "connection_limit_reached",
+            Self::Loop => "proxy_loop_detected",
+            Self::Internal => "proxy_internal_error",
+        }
+    }
+
+    /// The status of a response that says so: what RFC 9209 §2.3 recommends; for a loop, 508
+    /// (RFC 5842 §7.2).
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Unavailable | Self::Limit => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Request => StatusCode::BAD_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+/// Why an upstream gave no response, or no whole one.
+#[derive(Clone, Debug)]
+pub struct UpstreamError {
+    kind: ErrorKind,
+    is_unsent: bool,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl UpstreamError {
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        Self { kind, is_unsent: false, source: None }
+    }
+
+    pub(crate) fn with(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into().into());
+        self
+    }
+
+    pub(crate) fn unsent(mut self) -> Self {
+        self.is_unsent = true;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the upstream has certainly not begun to work on the request: there was no connection,
+    /// or it refused the stream (`REFUSED_STREAM`, RFC 9113 §8.7). Then even a request that isn't
+    /// idempotent can be given to another.
+    pub fn is_unsent(&self) -> bool {
+        self.is_unsent
+    }
+
+    /// Of an attempt to connect: nothing has been sent.
+    pub(crate) fn connect(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let kind = connect_kind(&*error);
+        Self::new(kind).unsent().with(error)
+    }
+
+    /// Of a request that was given to a connection.
+    pub(crate) fn request(error: hyper::Error) -> Self {
+        let h2 = find::<h2::Error>(&error);
+        let is_refused = h2.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM);
+        let kind = if error.is_user() {
+            ErrorKind::Request
+        } else if error.is_parse() || h2.is_some_and(|h2| !h2.is_io() && !h2.is_go_away()) {
+            ErrorKind::Protocol
+        } else {
+            ErrorKind::Terminated
+        };
+        let kind = if is_refused { ErrorKind::Unavailable } else { kind };
+        Self { is_unsent: is_refused, ..Self::new(kind).with(error) }
+    }
+
+    /// Of a response that had begun.
+    pub(crate) fn body(error: hyper::Error) -> Self {
+        Self::new(ErrorKind::Incomplete).with(error)
+    }
+}
+
+fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
+    if error.to_string() == "dns error" {
+        return ErrorKind::Dns;
+    }
+    let Some(io) = find::<io::Error>(error) else { return ErrorKind::Protocol };
+    match io.kind() {
+        io::ErrorKind::TimedOut => ErrorKind::ConnectTimeout,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => ErrorKind::Unroutable,
+        io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
+        _ => ErrorKind::Terminated,
+    }
+}
+
+/// The first error of that type among `error` and what it comes from.
+pub(crate) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut error = Some(error);
+    while let Some(it) = error {
+        if let Some(found) = it.downcast_ref() {
+            return Some(found);
+        }
+        error = it.source();
+    }
+    None
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.kind {
+            ErrorKind::Dns => "its name can't be looked up",
+            ErrorKind::Unroutable => "there is no way to it",
+            ErrorKind::Refused => "it refused the connection",
+            ErrorKind::ConnectTimeout => "no connection to it in time",
+            ErrorKind::Certificate => "its certificate is not to be trusted",
+            ErrorKind::Tls => "the handshake of TLS failed",
+            ErrorKind::Terminated => "it ended the connection before its response",
+            ErrorKind::ResponseTimeout => "it did not answer in time",
+            ErrorKind::Incomplete => "its response broke off",
+            ErrorKind::ReadTimeout => "it fell silent in the middle of its response",
+            ErrorKind::Protocol => "what it says is not HTTP",
+            ErrorKind::Upgrade => "it can't change protocols",
+            ErrorKind::Request => "the request broke off",
+            ErrorKind::Unavailable => "it takes no request now",
+            ErrorKind::Limit => "it is at its limit",
+            ErrorKind::Loop => "it leads back here",
+            ErrorKind::Internal => "the proxy failed",
+        };
+        f.write_str(text)
+    }
+}
+
+impl Error for UpstreamError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Why a request to a pool of upstreams has no response.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// None could be picked.
+    #[error(transparent)]
+    Pick(#[from] PickError),
+    /// The one that was picked gave no response.
+    #[error("upstream {name}")]
+    Upstream {
+        /// The backend's name.
+        name: Arc<str>,
+        /// What happened.
+        source: UpstreamError,
+    },
+}
+
+/// What went wrong, of any error that has one of ours in it.
+pub(crate) fn kind_of(error: &(dyn Error + 'static)) -> ErrorKind {
+    if let Some(error) = find::<UpstreamError>(error) {
+        return error.kind();
+    }
+    let pick = match find::<ForwardError>(error) {
+        Some(ForwardError::Pick(error)) => Some(error),
+        _ => find::<PickError>(error),
+    };
+    match pick {
+        Some(PickError::Saturated) => ErrorKind::Limit,
+        Some(_) => ErrorKind::Unavailable,
+        None => ErrorKind::Internal,
+    }
+}

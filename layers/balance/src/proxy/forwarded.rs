@@ -1,0 +1,269 @@
+//! What upstreams are told of the client: `Forwarded` (RFC 7239) and `X-Forwarded-*`.
+
+use std::fmt::Write as _;
+
+use http::HeaderMap;
+use http::header::{Entry, FORWARDED, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::peer::Peer;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What else upstreams believe, and this proxy doesn't set.
+const OTHERS: [HeaderName; 5] = [
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What becomes of fields that tell of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fields {
+    /// The peer is added to what a [trusted](Forwarding::trust) one says; what another says is
+    /// replaced.
+    #[default]
+    Append,
+    /// They tell of the peer alone.
+    Replace,
+    /// They are removed.
+    Remove,
+    /// They stay as the peer sent them, whoever it is. It's for a proxy behind another that has set
+    /// them, and can't be gone round.
+    Leave,
+}
+
+/// How upstreams are told of the client.
+///
+/// By default in both ways, and nothing that a client says about itself is believed.
+///
+/// ```
+/// use tower_keep_balance::proxy::{Fields, Forwarding};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let forwarding = Forwarding::new()
+///     .forwarded(Fields::Remove)
+///     .x_forwarded(Fields::Append)
+///     .trust(["10.0.0.0/8".parse()?, "fd00::/8".parse()?]);
+/// # let _ = forwarding;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Forwarding {
+    forwarded: Fields,
+    x_forwarded: Fields,
+    trusted: Vec<IpNet>,
+}
+
+/// What there is to tell.
+pub(super) struct Told<'a> {
+    pub(super) peer: Option<Peer>,
+    pub(super) proto: &'static str,
+    /// Which host was asked for.
+    pub(super) host: Option<&'a HeaderValue>,
+    /// Whether upstreams don't see it anyway.
+    pub(super) is_host_hidden: bool,
+}
+
+impl Forwarding {
+    /// The default settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What becomes of `Forwarded`. Default: [`Fields::Append`].
+    pub fn forwarded(mut self, fields: Fields) -> Self {
+        self.forwarded = fields;
+        self
+    }
+
+    /// What becomes of `X-Forwarded-For`, `-Host` and `-Proto`. Those that are set by other proxies
+    /// only (`X-Forwarded-Port`, `-Prefix`, `-Server`, `-Ssl`, `X-Real-IP`) go or stay with them.
+    /// Default: [`Fields::Append`].
+    pub fn x_forwarded(mut self, fields: Fields) -> Self {
+        self.x_forwarded = fields;
+        self
+    }
+
+    /// Adds networks whose peers are proxies, and tell the truth. Default: none.
+    pub fn trust(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.trusted.extend(networks);
+        self
+    }
+
+    fn trusts(&self, peer: Option<Peer>) -> bool {
+        let Some(peer) = peer else { return false };
+        !self.trusted.is_empty() && self.trusted.iter().any(|network| network.contains(&peer.ip()))
+    }
+
+    pub(super) fn apply(&self, headers: &mut HeaderMap, told: &Told<'_>) {
+        let is_trusted = self.trusts(told.peer);
+        let keeps = |fields| match fields {
+            Fields::Append => Some(is_trusted),
+            Fields::Replace => Some(false),
+            Fields::Remove | Fields::Leave => None,
+        };
+        if self.x_forwarded != Fields::Leave && keeps(self.x_forwarded) != Some(true) {
+            for name in [FOR, HOST, PROTO].iter().chain(&OTHERS) {
+                headers.remove(name);
+            }
+        }
+        if keeps(self.x_forwarded).is_some() {
+            x_forwarded(headers, told);
+        }
+        if self.forwarded != Fields::Leave && keeps(self.forwarded) != Some(true) {
+            headers.remove(FORWARDED);
+        }
+        if keeps(self.forwarded).is_some() {
+            forwarded(headers, told);
+        }
+    }
+}
+
+fn x_forwarded(headers: &mut HeaderMap, told: &Told<'_>) {
+    if let Some(peer) = told.peer {
+        append(headers, FOR, &peer.ip().to_string());
+    }
+    // What a trusted proxy says is what the client asked of it.
+    headers.entry(PROTO).or_insert(HeaderValue::from_static(told.proto));
+    if let Some(host) = told.host {
+        headers.entry(HOST).or_insert_with(|| host.clone());
+    }
+}
+
+fn forwarded(headers: &mut HeaderMap, told: &Told<'_>) {
+    let Some(peer) = told.peer else { return };
+    let (ip, proto) = (peer.ip(), told.proto);
+    // RFC 7239 §6: an IPv6 address is quoted and bracketed.
+    let mut element = if ip.is_ipv6() { format!("for=\"[{ip}]\"") } else { format!("for={ip}") };
+    if let Some(host) = told.host.filter(|_| told.is_host_hidden)
+        && let Ok(host) = host.to_str()
+    {
+        // It has been checked to be a host and a port, so there is nothing to escape.
+        let _ = write!(element, ";host=\"{host}\"");
+    }
+    let _ = write!(element, ";proto={proto}");
+    append(headers, FORWARDED, &element);
+}
+
+/// Adds a member at the end of a list. It is left on one line: not every upstream joins them.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
+    match headers.entry(name) {
+        Entry::Vacant(vacant) => {
+            if let Ok(value) = HeaderValue::from_str(member) {
+                vacant.insert(value);
+            }
+        }
+        Entry::Occupied(mut occupied) => {
+            let mut list = Vec::new();
+            for line in occupied.iter().map(HeaderValue::as_bytes).filter(|line| !line.is_empty()) {
+                list.extend_from_slice(line);
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(member.as_bytes());
+            if let Ok(value) = HeaderValue::from_maybe_shared(list) {
+                occupied.insert(value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(
+        forwarding: &Forwarding,
+        peer: &str,
+        fields: &[(&'static str, &'static str)],
+    ) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let peer = (!peer.is_empty()).then(|| Peer::new(peer.parse().unwrap()));
+        let host = HeaderValue::from_static("a.example:81");
+        let told = Told { peer, proto: "http", host: Some(&host), is_host_hidden: false };
+        forwarding.apply(&mut headers, &told);
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    const SPOOFED: &[(&str, &str)] = &[
+        ("forwarded", "for=1.1.1.1"),
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "1.1.1.1"),
+    ];
+
+    #[test]
+    fn what_a_client_says_of_itself_is_not_believed() {
+        for forwarding in [
+            Forwarding::new(),
+            Forwarding::new().trust(["10.0.0.0/8".parse().unwrap()]),
+            Forwarding::new()
+                .x_forwarded(Fields::Replace)
+                .forwarded(Fields::Replace)
+                .trust(["0.0.0.0/0".parse().unwrap()]),
+        ] {
+            assert_eq!(
+                told(&forwarding, "192.0.2.1:5", SPOOFED),
+                [
+                    "forwarded: for=192.0.2.1;proto=http",
+                    "x-forwarded-for: 192.0.2.1",
+                    "x-forwarded-host: a.example:81",
+                    "x-forwarded-proto: http",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_added_to() {
+        let forwarding = Forwarding::new().trust(["10.0.0.0/8".parse().unwrap()]);
+        // As it comes through a socket for both families.
+        for peer in ["10.1.2.3:5", "[::ffff:10.1.2.3]:5"] {
+            assert_eq!(
+                told(&forwarding, peer, SPOOFED),
+                [
+                    "forwarded: for=1.1.1.1, for=10.1.2.3;proto=http",
+                    "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.1.2.3",
+                    "x-forwarded-host: evil.example",
+                    "x-forwarded-port: 443",
+                    "x-forwarded-proto: https",
+                    "x-real-ip: 1.1.1.1",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_quoted() {
+        let told = told(&Forwarding::new().x_forwarded(Fields::Remove), "[2001:db8::1]:5", SPOOFED);
+        assert_eq!(told, ["forwarded: for=\"[2001:db8::1]\";proto=http"]);
+    }
+
+    #[test]
+    fn without_a_peer_nothing_is_believed() {
+        let told = told(&Forwarding::new().trust(["0.0.0.0/0".parse().unwrap()]), "", SPOOFED);
+        assert_eq!(told, ["x-forwarded-host: a.example:81", "x-forwarded-proto: http"]);
+    }
+
+    #[test]
+    fn they_can_be_left_alone() {
+        let forwarding = Forwarding::new().x_forwarded(Fields::Leave).forwarded(Fields::Leave);
+        assert_eq!(told(&forwarding, "192.0.2.1:5", SPOOFED).len(), SPOOFED.len());
+    }
+}

@@ -1,0 +1,130 @@
+//! Refuses requests whose end or host two servers could see differently (RFC 9112 §11.2).
+//!
+//! Most of them never come so far: hyper refuses them, or takes the framing away with which they
+//! came. This is for what it lets through, and for those who use another server.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::{Authority, Scheme};
+use http::{Request, Version};
+
+/// What is wrong with a request, if anything is.
+pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+        let is_alone = headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
+        if !is_alone || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Some("Its Transfer-Encoding is not chunked alone.");
+        }
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Some("It has a Content-Length and a Transfer-Encoding.");
+        }
+        if matches!(request.version(), Version::HTTP_10 | Version::HTTP_2) {
+            return Some("Its version of HTTP has no Transfer-Encoding.");
+        }
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let digits = length.as_bytes();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) || lengths.next().is_some() {
+            return Some("Its Content-Length is not one number.");
+        }
+    }
+    if uri.scheme().is_some_and(|scheme| ![Scheme::HTTP, Scheme::HTTPS].contains(scheme)) {
+        return Some("Its target is not of HTTP.");
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    // RFC 9112 §3.2
+    if hosts.next().is_some() {
+        return Some("It has more than one Host.");
+    }
+    if host.is_none() && uri.authority().is_none() && request.version() == Version::HTTP_11 {
+        return Some("It has no Host.");
+    }
+    let host = match host.map(http::HeaderValue::as_bytes) {
+        None | Some(b"") => None,
+        Some(host) => match Authority::try_from(host) {
+            Ok(host) => Some(host),
+            Err(_) => return Some("Its Host is none."),
+        },
+    };
+    // RFC 9110 §4.2.4
+    if host.iter().chain(uri.authority()).any(|host| host.as_str().contains('@')) {
+        return Some("Its host comes with credentials.");
+    }
+    // RFC 9113 §8.3.1. In HTTP/1.1, the target's host is what counts (RFC 9112 §3.2.2).
+    if request.version() == Version::HTTP_2
+        && let (Some(host), Some(authority)) = (&host, uri.authority())
+        && host != authority
+    {
+        return Some("It names two hosts.");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Version;
+
+    use super::*;
+
+    fn fault_of(version: Version, uri: &str, fields: &[(&str, &str)]) -> Option<&'static str> {
+        let mut request = Request::builder().version(version).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        fault(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn a_request_with_one_end_and_one_host_passes() {
+        let http11 = |uri, fields| fault_of(Version::HTTP_11, uri, fields);
+        assert_eq!(http11("/", &[("host", "a"), ("content-length", "5")]), None);
+        assert_eq!(http11("/", &[("host", "[::1]:80"), ("transfer-encoding", "Chunked")]), None);
+        assert_eq!(http11("/", &[("host", "")]), None);
+        assert_eq!(http11("http://a/", &[("host", "b")]), None);
+        assert_eq!(fault_of(Version::HTTP_10, "/", &[]), None);
+        assert_eq!(fault_of(Version::HTTP_2, "https://A/", &[("host", "a")]), None);
+    }
+
+    #[test]
+    fn each_fault_is_found() {
+        type Case<'a> = (Version, &'a str, &'a [(&'a str, &'a str)]);
+        let (http11, http2) = (Version::HTTP_11, Version::HTTP_2);
+        let cases: &[Case<'_>] = &[
+            (
+                http11,
+                "/",
+                &[("host", "a"), ("content-length", "5"), ("transfer-encoding", "chunked")],
+            ),
+            (http11, "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
+            (http11, "/", &[("host", "a"), ("transfer-encoding", "xchunked")]),
+            (http11, "/", &[("host", "a"), ("transfer-encoding", "chunked, chunked")]),
+            (
+                http11,
+                "/",
+                &[
+                    ("host", "a"),
+                    ("transfer-encoding", "chunked"),
+                    ("transfer-encoding", "chunked"),
+                ],
+            ),
+            (http2, "http://a/", &[("transfer-encoding", "chunked")]),
+            (http11, "/", &[("host", "a"), ("content-length", "5"), ("content-length", "5")]),
+            (http11, "/", &[("host", "a"), ("content-length", "5, 5")]),
+            (http11, "/", &[("host", "a"), ("content-length", "+5")]),
+            (http11, "/", &[("host", "a"), ("content-length", "")]),
+            (http11, "/", &[("host", "a"), ("host", "a")]),
+            (http11, "/", &[("host", "a b")]),
+            (http11, "/", &[("host", "a/b")]),
+            (http11, "/", &[("host", "u@a")]),
+            (http11, "/", &[]),
+            (http11, "ftp://a/", &[("host", "a")]),
+            (http11, "http://u:p@a/", &[("host", "a")]),
+            (http2, "http://a/", &[("host", "b")]),
+        ];
+        for (version, uri, fields) in cases {
+            assert!(fault_of(*version, uri, fields).is_some(), "{uri} {fields:?}");
+        }
+    }
+}

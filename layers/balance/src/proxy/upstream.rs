@@ -1,0 +1,153 @@
+//! An upstream: a server that requests are forwarded to, and the connections to it.
+
+mod address;
+mod builder;
+mod send;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use self::address::Address;
+pub use self::address::AddressError;
+pub use self::builder::{Protocol, UpstreamBuilder};
+use super::body::UpstreamBody;
+use super::connections::Connections;
+use super::content::Content;
+use super::error::{BoxError, UpstreamError};
+use crate::backend::Backend;
+
+/// A server that requests are forwarded to. Cheap to clone: all clones share its connections, which
+/// are made when they are needed, used again, and closed when they have been idle for long.
+///
+/// As a service, it forwards one request as it is: in the upstream's version of HTTP, to its base
+/// path, and with `Expect: 100-continue` and interim responses (1xx) between the two sides. All that
+/// a proxy does to a message once, however often it is tried, is the business of
+/// [`Proxy`](super::Proxy), which can be put [around](super::Proxy::around) whatever balances and
+/// tries again. It is always ready.
+///
+/// Of an upstream of HTTP/2, interim responses are not heard (hyper drops them), and the expectation
+/// of 100 is met at once.
+///
+/// What it is asked for is the request's path and query. The request's `Host`, or the authority in
+/// its URI, is sent as it is; without both, the upstream's own.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_keep_balance::proxy::{Protocol, Upstream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let plain = Upstream::new("http://10.0.0.1:3000")?;
+/// let grpc = Upstream::builder("http://10.0.0.2:50051")
+///     .protocol(Protocol::Http2)
+///     .connect_timeout(Duration::from_secs(1))
+///     .build()?;
+/// # let _ = (plain, grpc);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Upstream(Arc<Shared>);
+
+struct Shared {
+    address: Address,
+    connections: Connections,
+    response_timeout: Option<Duration>,
+    body_timeout: Option<Duration>,
+}
+
+impl Upstream {
+    /// The upstream at `url`: `http://host:port`, or `https://` with the feature `tls`, and perhaps a
+    /// path that all requests' paths are appended to. All settings are the defaults of
+    /// [`UpstreamBuilder`].
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`], with what to change.
+    pub fn new(url: &str) -> Result<Self, AddressError> {
+        Self::builder(url).build()
+    }
+
+    /// Settings for the upstream at `url`.
+    pub fn builder(url: &str) -> UpstreamBuilder {
+        UpstreamBuilder::new(url)
+    }
+
+    /// Its host and port, as its URL says them.
+    pub fn authority(&self) -> &str {
+        self.0.address.authority.as_str()
+    }
+
+    /// How many connections of HTTP/1.1 to it wait for a request.
+    pub fn idle_connections(&self) -> usize {
+        self.0.connections.idle()
+    }
+}
+
+impl Backend<Upstream> {
+    /// The upstream at `url`, under that name, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`], with what to change.
+    pub fn http(url: &str) -> Result<Self, AddressError> {
+        Ok(Self::new(url, Upstream::new(url)?))
+    }
+}
+
+impl<B> Service<Request<B>> for Upstream
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<UpstreamBody>;
+    type Error = UpstreamError;
+    type Future = UpstreamFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> UpstreamFuture {
+        let upstream = self.clone();
+        let request = request.map(Content::new);
+        // hyper's own future has no name, so a box it is: one for each request that goes out.
+        UpstreamFuture(Box::pin(async move {
+            upstream.send(request).await.map_err(|failed| failed.error)
+        }))
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("authority", &self.authority()).finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Upstream`]. If it is dropped, the request is cancelled: its connection is closed,
+/// or in HTTP/2 its stream reset.
+pub struct UpstreamFuture(
+    Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send>>,
+);
+
+impl Future for UpstreamFuture {
+    type Output = Result<Response<UpstreamBody>, UpstreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for UpstreamFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamFuture")
+    }
+}

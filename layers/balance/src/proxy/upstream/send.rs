@@ -1,0 +1,226 @@
+//! Sends one request to an upstream.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, UPGRADE};
+use http::uri::{Authority, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::ext::on_informational;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{Shared, Upstream};
+use crate::proxy::body::UpstreamBody;
+use crate::proxy::connections::Lease;
+use crate::proxy::content::{Content, Moved};
+use crate::proxy::error::{ErrorKind, UpstreamError};
+use crate::proxy::expect::hold;
+use crate::proxy::interim::Sink;
+
+/// How often a connection is tried that turns out to have been closed before the request was on it.
+const ATTEMPTS: usize = 4;
+
+/// A request that got no response.
+pub(in crate::proxy) struct Failed {
+    pub(in crate::proxy) error: UpstreamError,
+    /// As it was, if there was nothing to send it on.
+    pub(in crate::proxy) request: Option<Request<Content>>,
+}
+
+impl From<UpstreamError> for Failed {
+    fn from(error: UpstreamError) -> Self {
+        Self { error, request: None }
+    }
+}
+
+impl Upstream {
+    pub(in crate::proxy) async fn send(
+        &self,
+        mut request: Request<Content>,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let shared = &*self.0;
+        let upgrades = request.headers().contains_key(UPGRADE);
+        let mut lease = match shared.connections.acquire(upgrades).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(Failed { error, request: Some(request) }),
+        };
+        let method = request.method().clone();
+        shared.prepare(&mut request);
+        let moved = shared.response_timeout.and_then(|_| request.body_mut().watch());
+        if matches!(lease, Lease::Http1(_)) {
+            let go = hold(&mut request);
+            hand_on_interim_responses(&mut request, go);
+        }
+        for _ in 0..ATTEMPTS {
+            match shared.send_on(lease, request, moved.as_ref()).await? {
+                Sent::Response(response, lease) => {
+                    return Ok(shared.received(*response, lease, &method));
+                }
+                Sent::NotAtAll(again) => request = *again,
+            }
+            lease = shared.connections.acquire(upgrades).await?;
+        }
+        Err(UpstreamError::new(ErrorKind::Terminated).unsent().into())
+    }
+}
+
+/// What became of a request.
+enum Sent {
+    Response(Box<Response<Incoming>>, Option<Lease>),
+    /// The connection had been closed before.
+    NotAtAll(Box<Request<Content>>),
+}
+
+impl Shared {
+    async fn send_on(
+        &self,
+        mut lease: Lease,
+        mut request: Request<Content>,
+        moved: Option<&Moved>,
+    ) -> Result<Sent, UpstreamError> {
+        let limit = self.response_timeout;
+        let sent = match &mut lease {
+            Lease::Http1(lease) => {
+                for_http1(&mut request);
+                in_time(lease.sender.try_send_request(request), limit, moved).await
+            }
+            Lease::Http2(sender) => {
+                self.for_http2(&mut request)?;
+                in_time(sender.try_send_request(request), limit, moved).await
+            }
+        };
+        match sent {
+            None => Err(UpstreamError::new(ErrorKind::ResponseTimeout)),
+            Some(Ok(response)) => Ok(Sent::Response(Box::new(response), Some(lease))),
+            Some(Err(mut failed)) => match failed.take_message() {
+                Some(request) => Ok(Sent::NotAtAll(Box::new(request))),
+                None => Err(UpstreamError::request(failed.into_error())),
+            },
+        }
+    }
+
+    /// Makes of a request one to this upstream, in whichever version.
+    fn prepare(&self, request: &mut Request<Content>) {
+        let target = self.address.target(request.uri());
+        if !request.headers().contains_key(HOST) {
+            let asked = request.uri().authority().unwrap_or(&self.address.authority);
+            if let Ok(host) = HeaderValue::from_str(asked.as_str()) {
+                request.headers_mut().insert(HOST, host);
+            }
+        }
+        *request.uri_mut() = Uri::from(target);
+        agree_on_length(request);
+    }
+
+    fn for_http2(&self, request: &mut Request<Content>) -> Result<(), UpstreamError> {
+        let headers = request.headers_mut();
+        // RFC 9113 §8.3.1: the authority is what HTTP/1.1 calls `Host`.
+        let host = headers.remove(HOST);
+        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        headers.remove(CONNECTION);
+        // hyper's client doesn't hear a 100 in HTTP/2. RFC 9113 §8.1 needs none: there is flow
+        // control, and an upstream that has answered resets the stream.
+        headers.remove(EXPECT);
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(self.address.scheme.clone());
+        parts.authority = host.or_else(|| Some(self.address.authority.clone()));
+        let uri = Uri::from_parts(parts);
+        *request.uri_mut() =
+            uri.map_err(|error| UpstreamError::new(ErrorKind::Request).unsent().with(error))?;
+        *request.version_mut() = Version::HTTP_2;
+        Ok(())
+    }
+
+    fn received(
+        &self,
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+        method: &Method,
+    ) -> Response<UpstreamBody> {
+        let status = response.status();
+        let lease = match lease {
+            // One that changes protocols is of no use for HTTP any more.
+            Some(Lease::Http1(lease)) if status != StatusCode::SWITCHING_PROTOCOLS => Some(lease),
+            _ => None,
+        };
+        let mut response =
+            response.map(|content| UpstreamBody::new(content, lease, self.body_timeout));
+        // RFC 9110 §8.6: there, it tells of another response.
+        if method != Method::HEAD && status != StatusCode::NOT_MODIFIED {
+            let length = response.body().size_hint().exact();
+            drop_other_length(response.headers_mut(), length);
+        }
+        response
+    }
+}
+
+fn for_http1(request: &mut Request<Content>) {
+    let upgrades = request.headers().contains_key(UPGRADE);
+    let trailers = request.headers().contains_key(TE);
+    // RFC 9110 §7.8, §10.1.4: both are about this connection.
+    let connection = match (upgrades, trailers) {
+        (true, true) => Some("upgrade, te"),
+        (true, false) => Some("upgrade"),
+        (false, true) => Some("te"),
+        (false, false) => None,
+    };
+    if let Some(connection) = connection {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static(connection));
+    }
+    *request.version_mut() = Version::HTTP_11;
+}
+
+/// However a request's end was marked on the way here, here it is marked in one way only
+/// (RFC 9112 §6.3): a length that isn't that of the content would let a request be smuggled in.
+fn agree_on_length(request: &mut Request<Content>) {
+    let length = request.body().size_hint().exact();
+    drop_other_length(request.headers_mut(), length);
+}
+
+fn drop_other_length(headers: &mut HeaderMap, length: Option<u64>) {
+    let Some(said) = headers.get(CONTENT_LENGTH) else { return };
+    let said: Option<u64> = said.to_str().ok().and_then(|said| said.parse().ok());
+    if said.is_none() || said != length {
+        headers.remove(CONTENT_LENGTH);
+    }
+}
+
+/// Lets the client hear what the upstream says before its response.
+fn hand_on_interim_responses(request: &mut Request<Content>, go: Option<oneshot::Sender<()>>) {
+    let sink = request.extensions_mut().remove::<Sink>();
+    if sink.is_none() && go.is_none() {
+        return;
+    }
+    let go = Mutex::new(go);
+    on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            let go = go.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // If the content isn't wanted any more, nobody listens.
+            go.map(|go| go.send(()));
+        } else if let Some(sink) = &sink {
+            sink.send(interim.status(), interim.headers());
+        }
+    });
+}
+
+/// What `response` comes to, unless for that long neither it comes nor any content is taken.
+async fn in_time<F: Future>(
+    response: F,
+    limit: Option<Duration>,
+    moved: Option<&Moved>,
+) -> Option<F::Output> {
+    let Some(limit) = limit else { return Some(response.await) };
+    let mut response = std::pin::pin!(response);
+    loop {
+        if let Ok(response) = timeout(limit, response.as_mut()).await {
+            return Some(response);
+        }
+        if !moved.is_some_and(Moved::take) {
+            return None;
+        }
+    }
+}
