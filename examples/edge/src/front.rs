@@ -7,8 +7,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use tower::{Service, ServiceExt, service_fn};
+use tower_keep_balance::Peer;
 use tower_keep_balance::proxy::interim::Interims;
-use tower_keep_balance::proxy::{Peer, Pseudonym, asks_for_upgrade, hop};
+use tower_keep_balance::proxy::{Pseudonym, asks_for_upgrade, hop};
 
 /// The body of the cache's response, the proxy's, or one of our own.
 type Body<B, D> = Either<Either<B, D>, Full<Bytes>>;

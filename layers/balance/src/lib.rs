@@ -95,6 +95,8 @@ mod member;
 mod outlier;
 #[cfg(feature = "http")]
 mod over_http;
+#[cfg(feature = "http")]
+mod peer;
 mod pick;
 mod pool;
 #[cfg(feature = "proxy")]
@@ -109,9 +111,11 @@ mod status;
 mod strategy;
 mod table;
 mod track;
+#[cfg(feature = "http")]
+mod trusted;
 
 #[cfg(feature = "http")]
-pub use affinity::client::{ByClient, Field, PeerAddr};
+pub use affinity::client::{ByClient, Field};
 #[cfg(feature = "http")]
 pub use affinity::fields::{ByCookie, ByHeader, ByUri};
 pub use affinity::{Affinity, Or, hash_bytes};
@@ -131,6 +135,8 @@ pub use member::BackendId;
 pub use outlier::{Ejection, OutlierDetection};
 #[cfg(feature = "http")]
 pub use over_http::Http;
+#[cfg(feature = "http")]
+pub use peer::Peer;
 pub use pick::{Outcome, Pick, Wish};
 pub use pool::{Pool, PoolBuilder, Removed, WhenNoneHealthy};
 pub use queue::Queue;

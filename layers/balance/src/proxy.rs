@@ -29,7 +29,7 @@
 //!
 //! # What a server should leave in requests
 //!
-//! In their extensions: a [`Peer`], for the fields that tell upstreams of it; hyper's own `OnUpgrade`,
+//! In their extensions: a [`Peer`](crate::Peer), for the fields that tell upstreams of it; hyper's own `OnUpgrade`,
 //! which is there anyway, for WebSockets; an [`interim::Sink`], for interim responses (1xx), which
 //! hyper's server can't send.
 //!
@@ -52,7 +52,6 @@ mod guard;
 pub mod hop;
 pub mod interim;
 mod max_forwards;
-mod peer;
 mod picking;
 mod pseudonym;
 mod respond;
@@ -68,7 +67,6 @@ pub use self::builder::{HostPolicy, ProxyBuildError, ProxyBuilder};
 pub use self::error::{ErrorKind, ForwardError, UpstreamError};
 pub use self::forwarded::{Fields, Forwarding};
 pub use self::future::ProxyFuture;
-pub use self::peer::Peer;
 pub use self::picking::{Picking, PickingFuture};
 pub use self::pseudonym::Pseudonym;
 pub use self::respond::{Failure, ProxyBody};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Request;
 use proptest::prelude::*;
-use tower_keep_balance::{Affinity, ByClient, Field, PeerAddr};
+use tower_keep_balance::{Affinity, ByClient, Field, Peer};
 
 /// Trusts 10.0.0.0/8 and `fd00::/8`.
 fn by_client() -> ByClient {
@@ -19,7 +19,7 @@ fn request(peer: &str, name: &str, values: &[&str]) -> Request<()> {
     }
     let mut request = builder.body(()).unwrap();
     let peer = SocketAddr::new(peer.parse().unwrap(), 1234);
-    request.extensions_mut().insert(PeerAddr(peer));
+    request.extensions_mut().insert(Peer::new(peer));
     request
 }
 

@@ -8,17 +8,14 @@ use http::{Extensions, Request};
 use ipnet::IpNet;
 
 use super::{Affinity, hash_bytes};
+use crate::peer::Peer;
+use crate::trusted::Trusted;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address of the one a request came from directly, in the request's extensions, for servers
-/// other than axum's. (With the feature `axum`, its `ConnectInfo<SocketAddr>` does as well.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
-
 /// By the address of the client.
 ///
-/// That is the peer's, unless the peer is a trusted proxy. Then the field that proxies write is read
+/// That is the [peer](Peer)'s, unless the peer is a trusted proxy. Then the field that proxies write is read
 /// from its end, where the last of them has written: what a trusted proxy says of its own peer is
 /// believed, and the first address that isn't a trusted proxy's is the client's. What stands before
 /// it was written by somebody unknown, and is ignored. So nobody can choose their address, and with
@@ -29,7 +26,7 @@ pub struct PeerAddr(pub SocketAddr);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct ByClient {
-    trusted: Vec<IpNet>,
+    trusted: Trusted,
     field: Field,
     /// How much of an IPv6 address counts.
     prefix: Prefix,
@@ -66,7 +63,7 @@ impl ByClient {
 
     /// Proxies in these networks are trusted.
     pub fn trust(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.trusted.extend(networks);
+        self.trusted.add(networks);
         self
     }
 
@@ -84,7 +81,7 @@ impl ByClient {
 
     /// The client's address, if the peer's is known.
     pub fn address(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-        let mut client = peer(extensions)?;
+        let mut client = Peer::of(extensions)?.ip();
         match self.field {
             Field::XForwardedFor => {
                 let fields = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
@@ -106,14 +103,10 @@ impl ByClient {
 
     /// From the peer to the first who isn't trusted.
     fn follow(&self, client: &mut IpAddr, said: &mut dyn Iterator<Item = Option<IpAddr>>) {
-        while self.trusts(*client) {
+        while self.trusted.has(*client) {
             let Some(Some(before)) = said.next() else { return };
             *client = before;
         }
-    }
-
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -128,17 +121,6 @@ impl<B> Affinity<Request<B>> for ByClient {
             }
         }
     }
-}
-
-fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    let peer = extensions.get::<PeerAddr>().map(|peer| peer.0);
-    #[cfg(feature = "axum")]
-    let peer = peer.or_else(|| {
-        use axum::extract::ConnectInfo;
-        extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
-    });
-    // A listener for both families sees IPv4 peers mapped.
-    peer.map(|peer| peer.ip().to_canonical())
 }
 
 /// An address, with or without a port, an IPv6 address in brackets or not.

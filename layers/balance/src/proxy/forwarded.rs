@@ -6,7 +6,8 @@ use http::HeaderMap;
 use http::header::{Entry, FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::peer::Peer;
+use crate::peer::Peer;
+use crate::trusted::Trusted;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -57,7 +58,7 @@ pub enum Fields {
 pub struct Forwarding {
     forwarded: Fields,
     x_forwarded: Fields,
-    trusted: Vec<IpNet>,
+    trusted: Trusted,
 }
 
 /// What there is to tell.
@@ -92,17 +93,12 @@ impl Forwarding {
 
     /// Adds networks whose peers are proxies, and tell the truth. Default: none.
     pub fn trust(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.trusted.extend(networks);
+        self.trusted.add(networks);
         self
     }
 
-    fn trusts(&self, peer: Option<Peer>) -> bool {
-        let Some(peer) = peer else { return false };
-        !self.trusted.is_empty() && self.trusted.iter().any(|network| network.contains(&peer.ip()))
-    }
-
     pub(super) fn apply(&self, headers: &mut HeaderMap, told: &Told<'_>) {
-        let is_trusted = self.trusts(told.peer);
+        let is_trusted = told.peer.is_some_and(|peer| self.trusted.has(peer.ip()));
         let keeps = |fields| match fields {
             Fields::Append => Some(is_trusted),
             Fields::Replace => Some(false),

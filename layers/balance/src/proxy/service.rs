@@ -17,12 +17,12 @@ use super::future::ProxyFuture;
 use super::guard::fault;
 use super::hop;
 use super::max_forwards::count_down;
-use super::peer::Peer;
 use super::picking::Picking;
 use super::pseudonym::Pseudonym;
 use super::respond::{self, Manner, ProxyBody};
 use super::upgrade::{self, Upgrade};
 use super::upstream::Upstream;
+use crate::peer::Peer;
 use crate::pool::Pool;
 
 /// A reverse proxy (RFC 9110 §3.7, "gateway"): answers with what an upstream says.

@@ -14,8 +14,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Service, service_fn};
 use tower_keep_balance::proxy::interim::{InterimIo, Interims};
-use tower_keep_balance::proxy::{Peer, Proxy, Upstream};
-use tower_keep_balance::{Backend, Pool, Strategy};
+use tower_keep_balance::proxy::{Proxy, Upstream};
+use tower_keep_balance::{Backend, Peer, Pool, Strategy};
 
 pub(crate) use tower_keep_testing::http::{Client, Origin, field, get};
 

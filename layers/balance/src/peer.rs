@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::Extensions;
 
 /// The other end of the connection that a request came on. A server leaves it in the request's
-/// extensions.
+/// extensions; with the feature `axum`, axum's `ConnectInfo<SocketAddr>` there does as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Peer {
@@ -36,12 +36,12 @@ impl Peer {
     }
 
     /// An IPv4 address that came through a socket of IPv6 is one of IPv4.
-    pub(super) fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
     }
 
-    /// What is known of it; with the feature `axum`, also from axum's `ConnectInfo<SocketAddr>`.
-    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
+    /// What is known of it.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
         let peer = extensions.get::<Self>().copied();
         #[cfg(feature = "axum")]
         let peer = peer.or_else(|| {
