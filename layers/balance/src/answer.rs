@@ -5,6 +5,19 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
+use crate::error::PickError;
+
+/// Why no backend has answered: in the extensions of responses that [`Balance`](crate::Balance) and
+/// [`Retry`](crate::Retry) give themselves, for those who log, count, or answer in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No backend was picked.
+    Pick(PickError),
+    /// Time was up.
+    Deadline,
+}
+
 /// What to say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
@@ -15,12 +28,16 @@ pub(crate) struct Answer {
     pub(crate) text: &'static str,
     /// RFC 9110, section 10.2.3.
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) why: Option<Refusal>,
 }
 
 impl Answer {
     /// The response, to a request of gRPC or another.
     pub(crate) fn response<B: Default>(self, is_grpc: bool) -> Response<B> {
         let mut response = Response::new(B::default());
+        if let Some(why) = self.why {
+            response.extensions_mut().insert(why);
+        }
         let headers = response.headers_mut();
         if is_grpc {
             // "Trailers-Only": the status in the head, and no body.

@@ -10,6 +10,12 @@ pub enum BuildError {
     /// A setting is out of its range.
     #[error("{0}")]
     Setting(&'static str),
+    /// A proxy's name can't stand in `Via`.
+    #[error("{0:?} can't stand in Via; a name has letters, digits and !#$%&'*+-.^_`|~ only")]
+    Name(String),
+    /// A protocol can't stand in `Upgrade`.
+    #[error("{0:?} is no protocol to upgrade to, such as websocket; h2c is spoken without upgrade")]
+    Upgrade(String),
 }
 
 /// Why no backend was picked.

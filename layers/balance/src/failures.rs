@@ -31,7 +31,7 @@ impl HttpFailures {
     /// `observe layer7`; and `UNKNOWN`, `DEADLINE_EXCEEDED`, `INTERNAL`, `UNAVAILABLE` and
     /// `DATA_LOSS`.
     pub fn strict() -> Self {
-        let codes = [2, grpc::DEADLINE_EXCEEDED, 13, grpc::UNAVAILABLE, 15];
+        let codes = [2, grpc::DEADLINE_EXCEEDED, grpc::INTERNAL, grpc::UNAVAILABLE, 15];
         Self { any_5xx: true, codes: codes.iter().fold(0, |codes, code| codes | 1 << code) }
     }
 

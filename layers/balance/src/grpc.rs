@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 /// Status codes, as in `grpc/status.h`.
 pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
 pub(crate) const RESOURCE_EXHAUSTED: u16 = 8;
+pub(crate) const INTERNAL: u16 = 13;
 pub(crate) const UNAVAILABLE: u16 = 14;
 
 /// Whether the message is one of gRPC.

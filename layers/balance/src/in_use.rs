@@ -10,6 +10,8 @@ use crate::pick::{Outcome, Pick};
 pub struct InUse<T> {
     pick: Option<Pick<T>>,
     attempt: Option<Attempt>,
+    /// What to say if it is dropped.
+    when_dropped: Verdict,
 }
 
 impl<T> InUse<T> {
@@ -17,7 +19,7 @@ impl<T> InUse<T> {
         if let Some(attempt) = &attempt {
             attempt.picked(pick.id());
         }
-        Self { pick: Some(pick), attempt }
+        Self { pick: Some(pick), attempt, when_dropped: Verdict::Unknown }
     }
 
     /// The backend's name.
@@ -33,8 +35,18 @@ impl<T> InUse<T> {
         }
     }
 
+    /// Has no end but that it is dropped, and then says `verdict`.
+    #[cfg(feature = "http")]
+    pub(crate) fn finish_when_dropped(&mut self, verdict: Verdict) {
+        self.when_dropped = verdict;
+    }
+
     /// Ends the use. What the client has broken off tells nothing of the backend.
     pub(crate) fn finish(mut self, verdict: Verdict) {
+        self.end(verdict);
+    }
+
+    fn end(&mut self, verdict: Verdict) {
         let outcome = match verdict {
             Verdict::Success => Outcome::Success,
             Verdict::Failure => Outcome::Failure,
@@ -50,8 +62,6 @@ impl<T> InUse<T> {
 impl<T> Drop for InUse<T> {
     fn drop(&mut self) {
         let is_late = self.attempt.as_ref().is_some_and(|attempt| attempt.has(Mark::TimedOut));
-        if let (Some(pick), true) = (self.pick.take(), is_late) {
-            pick.finish(Outcome::Failure);
-        }
+        self.end(if is_late { Verdict::Failure } else { self.when_dropped });
     }
 }

@@ -119,6 +119,8 @@ pub use affinity::client::{ByClient, Field};
 #[cfg(feature = "http")]
 pub use affinity::fields::{ByCookie, ByHeader, ByUri};
 pub use affinity::{Affinity, Or, hash_bytes};
+#[cfg(feature = "http")]
+pub use answer::Refusal;
 pub use attempt::Attempt;
 pub use backend::Backend;
 #[cfg(feature = "http")]

@@ -49,7 +49,8 @@ pub(crate) struct Common {
     pub(crate) in_flight: Option<AtomicU64>,
     /// If a newcomer gets its share little by little, and the strategy can do that.
     pub(crate) slow_start: Option<SlowStart>,
-    pub(crate) outlier: Option<OutlierDetection>,
+    /// If backends that fail are ejected.
+    pub(crate) outlier: OnceLock<OutlierDetection>,
     /// Those who wait until one can take something again.
     pub(crate) room: Room,
     /// Wakes the pool's keeper.
@@ -65,7 +66,7 @@ impl Common {
             decay: None,
             in_flight: None,
             slow_start: None,
-            outlier: None,
+            outlier: OnceLock::new(),
             room: Room::default(),
             wake: Notify::new(),
             counters: Counters::default(),
@@ -90,8 +91,8 @@ pub(crate) struct Member<T> {
     ewma: Option<Ewma>,
     /// Told when it has been removed and is done with what it had.
     drained: Notify,
-    /// If there is outlier detection.
-    pub(crate) record: Option<Record>,
+    /// For outlier detection.
+    pub(crate) record: Record,
     /// Since when it has been [warming](Flag::Warming): microseconds after the clock's start.
     warming_since: AtomicU64,
     /// What no pick reads.
@@ -112,7 +113,6 @@ impl<T> Member<T> {
     pub(crate) fn new(name: Arc<str>, target: T, common: Arc<Common>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let ewma = common.decay.map(|decay| Ewma::new(common.now(), decay));
-        let record = common.outlier.map(|_| Record::default());
         let history = History { error: None, ejections: Ejections::new(Instant::now()) };
         Self {
             id: BackendId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -123,7 +123,7 @@ impl<T> Member<T> {
             in_flight: AtomicU32::new(0),
             ewma,
             drained: Notify::new(),
-            record,
+            record: Record::default(),
             warming_since: AtomicU64::new(0),
             history: Mutex::new(history),
             check: OnceLock::new(),
@@ -241,8 +241,8 @@ impl<T> Member<T> {
 
     /// How one ended that began at `began`, and was answered at `answered` if not just now.
     pub(crate) fn observe(&self, outcome: Outcome, began: Duration, answered: Option<Duration>) {
-        if let (Some(record), Some(outlier)) = (&self.record, &self.common.outlier)
-            && record.observe(outcome, outlier.consecutive)
+        if let Some(outlier) = self.common.outlier.get()
+            && self.record.observe(outcome, outlier.consecutive)
         {
             self.common.wake.notify_one();
         }

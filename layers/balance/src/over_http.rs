@@ -7,7 +7,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Refusal};
 use crate::attempt::Attempt;
 use crate::body::BalanceBody;
 use crate::classify::Classify;
@@ -119,9 +119,15 @@ where
         match result {
             Ok(response) => {
                 in_use.answered();
-                let track =
-                    |body| BalanceBody::new(body, in_use, verdict, self.classify.clone()).ends();
-                Ok(response.map(track))
+                let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if switches {
+                    // The body has nothing in it, and is held as long as the other protocol is used.
+                    in_use.finish_when_dropped(verdict);
+                }
+                Ok(response.map(|body| {
+                    let body = BalanceBody::new(body, in_use, verdict, self.classify.clone());
+                    if switches { body } else { body.ends() }
+                }))
             }
             Err(error) => {
                 in_use.finish(verdict);
@@ -141,7 +147,8 @@ where
             PickError::Empty => (grpc::UNAVAILABLE, "there is no backend"),
         };
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let answer = Answer { status, code, text, retry_after: Some(self.retry_after) };
+        let why = Some(Refusal::Pick(why));
+        let answer = Answer { status, code, text, retry_after: Some(self.retry_after), why };
         Ok(answer.response(memo.is_grpc))
     }
 }

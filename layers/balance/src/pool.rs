@@ -19,6 +19,8 @@ use crate::backend::Backend;
 use crate::error::PickError;
 use crate::health::checker::Checks;
 use crate::member::{BackendId, Common, Flag, Member};
+#[cfg(feature = "proxy")]
+use crate::outlier::OutlierDetection;
 use crate::pick::{Pick, Wish};
 use crate::room::Room;
 use crate::status::{Changes, Stats, Status};
@@ -39,6 +41,9 @@ pub(crate) struct Shared<T> {
     uses_unhealthy: bool,
     /// What checks newcomers, and where.
     checks: Option<(Checks<T>, Handle)>,
+    /// Whether nothing has been said about outlier detection.
+    #[cfg_attr(not(feature = "proxy"), allow(dead_code, reason = "proxies ask"))]
+    takes_outliers: bool,
     /// If there is something to keep.
     keeper: OnceLock<AbortHandle>,
     /// What the table is made of. Locked by those who change it.
@@ -194,6 +199,24 @@ impl<T> Pool<T> {
             member.announce();
         }
         is_news
+    }
+}
+
+#[cfg(feature = "proxy")]
+impl<T: Send + Sync + 'static> Pool<T> {
+    /// Turns outlier detection on, with the default settings, unless it has been set otherwise.
+    pub(crate) fn detect_outliers(&self) {
+        if !self.0.takes_outliers {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            tracing::warn!("a proxy that is made outside a tokio runtime detects no outliers");
+            return;
+        };
+        self.0.common.outlier.get_or_init(OutlierDetection::new);
+        self.0.keeper.get_or_init(|| keeper::start(&runtime, &self.0));
+        // One that was there before sleeps, and has yet to hear of it.
+        self.0.common.wake.notify_one();
     }
 }
 

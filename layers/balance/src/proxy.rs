@@ -24,21 +24,23 @@
 //! | [`Proxy`] | checks the request; `Via` and loops, `Max-Forwards`, fields of one connection, `Forwarded` and `X-Forwarded-*`, `Host`; changes of protocol; makes responses of errors | once a request |
 //! | [`Upstream`] | connections, the version of HTTP, `Expect` and interim responses, timeouts | at each attempt |
 //!
-//! In between, something picks an upstream: by default [`Picking`], which takes another when no
-//! connection can be made. With [`Proxy::around`], it can be anything else.
+//! In between, something picks an upstream: by default [`Balanced`], which is
+//! [`Retry`](crate::Retry) around [`Balance`](crate::Balance). With [`Proxy::around`], it can be
+//! anything else.
 //!
 //! # What a server should leave in requests
 //!
-//! In their extensions: a [`Peer`](crate::Peer), for the fields that tell upstreams of it; hyper's own `OnUpgrade`,
-//! which is there anyway, for WebSockets; an [`interim::Sink`], for interim responses (1xx), which
-//! hyper's server can't send.
+//! In their extensions: a [`Peer`](crate::Peer), for the fields that tell upstreams of it; hyper's
+//! own `OnUpgrade`, which is there anyway, for WebSockets; an [`interim::Sink`], for interim
+//! responses (1xx), which hyper's server can't send.
 //!
 //! # What is refused
 //!
 //! Requests whose end, or whose host, two servers could see differently, so that one could be
-//! smuggled in another, with 400; `CONNECT`, unless it is one of WebSockets (RFC 8441), with 405; requests that have been here before, with 508.
-//! What is passed on is written anew, with its end marked in one way.
+//! smuggled in another, with 400; `CONNECT`, unless it is one of WebSockets (RFC 8441), with 405;
+//! requests that have been here before, with 508. What is passed on is written anew, with its end marked in one way.
 
+mod balanced;
 mod body;
 mod builder;
 mod connect;
@@ -52,7 +54,6 @@ mod guard;
 pub mod hop;
 pub mod interim;
 mod max_forwards;
-mod picking;
 mod pseudonym;
 mod respond;
 mod service;
@@ -62,12 +63,12 @@ mod tunnel;
 mod upgrade;
 mod upstream;
 
+pub use self::balanced::{Balanced, Balancing, UpstreamFailures};
 pub use self::body::UpstreamBody;
-pub use self::builder::{HostPolicy, ProxyBuildError, ProxyBuilder};
-pub use self::error::{ErrorKind, ForwardError, UpstreamError};
+pub use self::builder::{Around, HostPolicy, ProxyBuilder};
+pub use self::error::{ErrorKind, UpstreamError};
 pub use self::forwarded::{Fields, Forwarding};
 pub use self::future::ProxyFuture;
-pub use self::picking::{Picking, PickingFuture};
 pub use self::pseudonym::Pseudonym;
 pub use self::respond::{Failure, ProxyBody};
 pub use self::service::Proxy;

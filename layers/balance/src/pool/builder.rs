@@ -39,7 +39,7 @@ pub enum WhenNoneHealthy {
 /// | [`strategy`](Self::strategy) | [`Strategy::PeakEwma`] |
 /// | [`when_none_healthy`](Self::when_none_healthy) | [`WhenNoneHealthy::UseAll`] |
 /// | [`health_check`](Self::health_check) | none |
-/// | [`outlier_detection`](Self::outlier_detection) | none |
+/// | [`outlier_detection`](Self::outlier_detection) | none, or that of a `Proxy` over the pool |
 /// | [`slow_start`](Self::slow_start) | none |
 #[derive(Clone, Debug)]
 #[must_use]
@@ -49,6 +49,8 @@ pub struct PoolBuilder<T> {
     when_none_healthy: WhenNoneHealthy,
     checks: Option<Checks<T>>,
     outlier: Option<OutlierDetection>,
+    /// Whether nothing has been said of it.
+    takes_outliers: bool,
     slow_start: Option<SlowStart>,
     /// If there is something to keep.
     keeper: Option<keeper::Start<T>>,
@@ -65,6 +67,7 @@ impl<T> Default for PoolBuilder<T> {
             when_none_healthy,
             checks: None,
             outlier: None,
+            takes_outliers: true,
             slow_start: None,
             keeper: None,
             error: None,
@@ -111,14 +114,17 @@ impl<T> PoolBuilder<T> {
     }
 
     /// Gives nothing for a while to backends that fail where others don't. Runs in a task, so the
-    /// pool has to be built within a tokio runtime.
-    pub fn outlier_detection(mut self, settings: OutlierDetection) -> Self
+    /// pool has to be built within a tokio runtime. `None` is for a pool that is to have none even
+    /// with a `Proxy`, which brings the default settings where nothing is said here.
+    pub fn outlier_detection(mut self, settings: impl Into<Option<OutlierDetection>>) -> Self
     where
         T: Send + Sync + 'static,
     {
-        self.note(settings.validate());
-        self.outlier = Some(settings);
-        self.keeper = Some(keeper::start);
+        (self.outlier, self.takes_outliers) = (settings.into(), false);
+        if let Some(settings) = self.outlier {
+            self.note(settings.validate());
+            self.keeper = Some(keeper::start);
+        }
         self
     }
 
@@ -167,7 +173,9 @@ impl<T> PoolBuilder<T> {
         common.decay = decay;
         common.in_flight = counts.then(AtomicU64::default);
         common.slow_start = self.slow_start.filter(|_| !is_hash);
-        common.outlier = self.outlier;
+        if let Some(settings) = self.outlier {
+            common.outlier = OnceLock::from(settings);
+        }
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             common: Arc::new(common),
@@ -175,6 +183,7 @@ impl<T> PoolBuilder<T> {
             strategy: self.strategy,
             uses_unhealthy: self.when_none_healthy == WhenNoneHealthy::UseAll,
             checks: self.checks.zip(runtime.as_ref().ok().cloned()),
+            takes_outliers: self.takes_outliers,
             keeper: OnceLock::new(),
             roster: Mutex::default(),
         });

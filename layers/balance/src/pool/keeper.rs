@@ -118,7 +118,7 @@ impl<T> Shared<T> {
     fn tend(&self, now: Instant) -> Instant {
         let mut roster = self.lock();
         let mut due = now + IDLE;
-        if let Some(settings) = &self.common.outlier {
+        if let Some(settings) = self.common.outlier.get() {
             due = due.min(self.watch(&mut roster, settings, now));
         }
         if roster.is_dirty {
@@ -138,7 +138,7 @@ impl<T> Shared<T> {
         let mut rates = Vec::new();
         let is_tick = now >= roster.next_tick;
         for entry in &roster.entries {
-            let Some(record) = &entry.member.record else { continue };
+            let record = &entry.member.record;
             let failed = settings.consecutive > 0 && record.run() >= settings.consecutive;
             suspects.push(failed.then_some(Ejection::ConsecutiveFailures));
             if is_tick {
@@ -208,9 +208,7 @@ impl<T> Shared<T> {
         let ended: Vec<_> = ended.map(Arc::clone).collect();
         for member in &ended {
             member.history().ejections.end(Instant::now());
-            if let Some(record) = &member.record {
-                record.clear();
-            }
+            member.record.clear();
             if member.is_up_but_for(Flag::Ejected) {
                 self.welcome(roster, member);
             }

@@ -14,26 +14,17 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::connections::Http1Lease;
 use super::error::{ErrorKind, UpstreamError};
 use super::hop;
-use super::upstream::Upstream;
-use crate::pick::{Outcome, Pick};
 
-/// The body of an [`Upstream`]'s response. While it isn't over, the request is in flight there; if it
-/// is dropped before, the request is cancelled.
+/// The body of an [`Upstream`](super::Upstream)'s response. If it is dropped before it is over, the
+/// request is cancelled.
 pub struct UpstreamBody {
     content: Incoming,
-    /// What ends with it.
-    held: Held,
+    /// The connection, until it is over.
+    lease: Option<Http1Lease>,
     /// How long it may be silent.
     timeout: Option<Duration>,
     silence: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
-}
-
-/// What a response holds until it is over.
-#[derive(Default)]
-struct Held {
-    lease: Option<Http1Lease>,
-    pick: Option<(Pick<Upstream>, Outcome)>,
 }
 
 impl UpstreamBody {
@@ -42,25 +33,18 @@ impl UpstreamBody {
         lease: Option<Http1Lease>,
         timeout: Option<Duration>,
     ) -> Self {
-        let held = Held { lease, pick: None };
-        let mut body = Self { content, held, timeout, silence: None, is_silent: false };
+        let mut body = Self { content, lease, timeout, silence: None, is_silent: false };
         if body.content.is_end_stream() {
-            body.held.done();
+            body.done();
         }
         body
     }
 
-    /// Counts as in flight until it is over, and says then that it went as `outcome` says.
-    pub(super) fn hold(&mut self, pick: Pick<Upstream>, outcome: Outcome) {
-        self.held.pick = Some((pick, outcome));
-        if self.content.is_end_stream() {
-            self.held.done();
+    /// The connection can be used again.
+    fn done(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
         }
-    }
-
-    /// Keeps what it holds after its end: protocols are changed, and the connection goes on.
-    pub(super) fn hold_on(&mut self, pick: Pick<Upstream>, outcome: Outcome) {
-        self.held.pick = Some((pick, outcome));
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -77,24 +61,6 @@ impl UpstreamBody {
     }
 }
 
-impl Held {
-    fn done(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-        if let Some((pick, outcome)) = self.pick.take() {
-            pick.finish(outcome);
-        }
-    }
-
-    fn failed(&mut self) {
-        self.lease = None;
-        if let Some((pick, _)) = self.pick.take() {
-            pick.finish(Outcome::Failure);
-        }
-    }
-}
-
 impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = UpstreamError;
@@ -108,20 +74,20 @@ impl Body for UpstreamBody {
                 self.is_silent = false;
                 // Those who read no further than the last byte are done as well.
                 if self.content.is_end_stream() {
-                    self.held.done();
+                    self.done();
                 }
                 Poll::Ready(Some(Ok(hop::clean_trailers(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.held.failed();
+                self.lease = None;
                 Poll::Ready(Some(Err(UpstreamError::body(error))))
             }
             Poll::Ready(None) => {
-                self.held.done();
+                self.done();
                 Poll::Ready(None)
             }
             Poll::Pending if self.poll_silence(cx).is_ready() => {
-                self.held.failed();
+                self.lease = None;
                 Poll::Ready(Some(Err(UpstreamError::new(ErrorKind::ReadTimeout))))
             }
             Poll::Pending => Poll::Pending,

@@ -5,21 +5,14 @@ use std::time::Duration;
 
 use http::uri::Authority;
 
+use super::balanced::{Balanced, Balancing};
 use super::forwarded::Forwarding;
 use super::pseudonym::Pseudonym;
 use super::service::Proxy;
-
-/// Settings of a proxy that can't work, and what to change.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProxyBuildError {
-    /// The name can't stand in `Via`.
-    #[error("{0:?} can't stand in Via; a name has letters, digits and !#$%&'*+-.^_`|~ only")]
-    Name(String),
-    /// A protocol can't stand in `Upgrade`.
-    #[error("{0:?} is no protocol to upgrade to, such as websocket; h2c is spoken without upgrade")]
-    Upgrade(String),
-}
+use crate::error::BuildError;
+use crate::failures::HttpFailures;
+use crate::queue::Queue;
+use crate::retry::RetryBuilder;
 
 /// Which host upstreams are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +37,15 @@ pub enum HostPolicy {
 /// | [`host`](Self::host) | [`HostPolicy::Client`] |
 /// | [`upgrades`](Self::upgrades) | `websocket` |
 /// | [`tunnel_timeout`](Self::tunnel_timeout) | 1 hour |
+///
+/// And of one over a pool:
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`retry`](Self::retry) | as in [`RetryBuilder`]: 2 attempts, within a budget |
+/// | [`queue`](Self::queue) | as in [`Queue`]: 1,024 requests for up to a second |
+/// | [`affinity`](Self::affinity) | none |
+/// | [`failures`](Self::failures) | [`HttpFailures::new`] |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ProxyBuilder<S> {
@@ -51,6 +53,10 @@ pub struct ProxyBuilder<S> {
     name: Option<String>,
     settings: Settings,
 }
+
+/// A service that brings requests to upstreams, where a [`ProxyBuilder`] is for a proxy around it.
+#[derive(Clone, Debug)]
+pub struct Around<S>(pub(super) S);
 
 /// What a proxy goes by.
 #[derive(Clone, Debug)]
@@ -75,7 +81,7 @@ impl Default for Settings {
 }
 
 impl<S> ProxyBuilder<S> {
-    pub(super) fn around(inner: S) -> Self {
+    pub(super) fn new(inner: S) -> Self {
         Self { inner, name: None, settings: Settings::default() }
     }
 
@@ -122,22 +128,69 @@ impl<S> ProxyBuilder<S> {
         self
     }
 
-    /// The proxy.
-    ///
-    /// # Errors
-    ///
-    /// [`ProxyBuildError`], with what to change, if the settings can't work.
-    pub fn build(self) -> Result<Proxy<S>, ProxyBuildError> {
+    /// What it is built of, if the settings can work.
+    fn check(self) -> Result<(S, Arc<Settings>), BuildError> {
         let mut settings = self.settings;
         if let Some(name) = self.name {
-            settings.pseudonym = Pseudonym::new(&name).ok_or(ProxyBuildError::Name(name))?;
+            settings.pseudonym = Pseudonym::new(&name).ok_or(BuildError::Name(name))?;
         }
         let is_wrong = |protocol: &&String| {
             Pseudonym::new(protocol).is_none() || protocol.eq_ignore_ascii_case("h2c")
         };
         if let Some(wrong) = settings.upgrades.iter().find(is_wrong) {
-            return Err(ProxyBuildError::Upgrade(wrong.clone()));
+            return Err(BuildError::Upgrade(wrong.clone()));
         }
-        Ok(Proxy::with(self.inner, Arc::new(settings)))
+        Ok((self.inner, Arc::new(settings)))
+    }
+}
+
+impl<S> ProxyBuilder<Around<S>> {
+    /// The proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], with what to change, if the settings can't work.
+    pub fn build(self) -> Result<Proxy<S>, BuildError> {
+        let (Around(inner), settings) = self.check()?;
+        Ok(Proxy::with(inner, settings))
+    }
+}
+
+impl<A> ProxyBuilder<Balancing<A>> {
+    /// Which requests are sent again, how often, and how long all attempts may take together.
+    pub fn retry(mut self, retry: RetryBuilder) -> Self {
+        self.inner.retry = retry;
+        self
+    }
+
+    /// How many requests may wait while no upstream has room.
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.inner.queue = queue;
+        self
+    }
+
+    /// Which responses are failures of their upstream, for outlier detection.
+    pub fn failures(mut self, failures: HttpFailures) -> Self {
+        self.inner.failures = failures;
+        self
+    }
+
+    /// Says which requests belong together, for a pool whose strategy is
+    /// [`Hash`](crate::Strategy::Hash). It sees a request as upstreams get it: for
+    /// [`ByClient`](crate::ByClient), the proxies that are trusted there must be in
+    /// [`forwarding`](Self::forwarding), too.
+    pub fn affinity<B>(self, affinity: B) -> ProxyBuilder<Balancing<B>> {
+        let Self { inner, name, settings } = self;
+        ProxyBuilder { inner: inner.affinity(affinity), name, settings }
+    }
+
+    /// The proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], with what to change, if the settings can't work.
+    pub fn build(self) -> Result<Proxy<Balanced<A>>, BuildError> {
+        let (inner, settings) = self.check()?;
+        Ok(Proxy::with(inner.build()?, settings))
     }
 }

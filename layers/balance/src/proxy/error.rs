@@ -6,8 +6,11 @@ use std::io;
 use std::sync::Arc;
 
 use http::StatusCode;
+use http::uri::Authority;
 
-use crate::error::PickError;
+use crate::error::{BalanceError, PickError};
+use crate::retry::Fate;
+use crate::retry::by_cause;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -95,13 +98,15 @@ impl ErrorKind {
 #[derive(Clone, Debug)]
 pub struct UpstreamError {
     kind: ErrorKind,
-    is_unsent: bool,
+    fate: Fate,
+    /// Which upstream, as its URL says it.
+    authority: Option<Authority>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl UpstreamError {
     pub(crate) fn new(kind: ErrorKind) -> Self {
-        Self { kind, is_unsent: false, source: None }
+        Self { kind, fate: Fate::Sent, authority: None, source: None }
     }
 
     pub(crate) fn with(mut self, source: impl Into<BoxError>) -> Self {
@@ -110,7 +115,12 @@ impl UpstreamError {
     }
 
     pub(crate) fn unsent(mut self) -> Self {
-        self.is_unsent = true;
+        self.fate = Fate::Unsent;
+        self
+    }
+
+    pub(crate) fn of(mut self, authority: &Authority) -> Self {
+        self.authority = Some(authority.clone());
         self
     }
 
@@ -119,11 +129,17 @@ impl UpstreamError {
         self.kind
     }
 
-    /// Whether the upstream has certainly not begun to work on the request: there was no connection,
-    /// or it refused the stream (`REFUSED_STREAM`, RFC 9113 §8.7). Then even a request that isn't
+    /// What became of the request: whether it has been sent, and if so, whether the upstream has
+    /// certainly not begun to work on it (RFC 9113 §8.7). If either is so, even a request that isn't
     /// idempotent can be given to another.
-    pub fn is_unsent(&self) -> bool {
-        self.is_unsent
+    pub fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// Whether it says nothing of the upstream: the request is at fault, or what was asked is beyond
+    /// what the upstream was set to.
+    pub(crate) fn is_our_own(&self) -> bool {
+        matches!(self.kind, ErrorKind::Request | ErrorKind::Upgrade)
     }
 
     /// Of an attempt to connect: nothing has been sent.
@@ -136,7 +152,8 @@ impl UpstreamError {
     /// Of a request that was given to a connection.
     pub(crate) fn request(error: hyper::Error) -> Self {
         let h2 = find::<h2::Error>(&error);
-        let is_refused = h2.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM);
+        let fate = by_cause(&error);
+        let is_refused = fate == Fate::Refused && h2.is_some_and(h2::Error::is_reset);
         let kind = if error.is_user() {
             ErrorKind::Request
         } else if error.is_parse() || h2.is_some_and(|h2| !h2.is_io() && !h2.is_go_away()) {
@@ -145,7 +162,7 @@ impl UpstreamError {
             ErrorKind::Terminated
         };
         let kind = if is_refused { ErrorKind::Unavailable } else { kind };
-        Self { is_unsent: is_refused, ..Self::new(kind).with(error) }
+        Self { fate, ..Self::new(kind).with(error) }
     }
 
     /// Of a response that had begun.
@@ -202,7 +219,10 @@ impl fmt::Display for UpstreamError {
             ErrorKind::Loop => "it leads back here",
             ErrorKind::Internal => "the proxy failed",
         };
-        f.write_str(text)
+        match &self.authority {
+            Some(authority) => write!(f, "upstream {authority}: {text}"),
+            None => f.write_str(text),
+        }
     }
 }
 
@@ -212,35 +232,21 @@ impl Error for UpstreamError {
     }
 }
 
-/// Why a request to a pool of upstreams has no response.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ForwardError {
-    /// None could be picked.
-    #[error(transparent)]
-    Pick(#[from] PickError),
-    /// The one that was picked gave no response.
-    #[error("upstream {name}")]
-    Upstream {
-        /// The backend's name.
-        name: Arc<str>,
-        /// What happened.
-        source: UpstreamError,
-    },
-}
-
 /// What went wrong, of any error that has one of ours in it.
 pub(crate) fn kind_of(error: &(dyn Error + 'static)) -> ErrorKind {
     if let Some(error) = find::<UpstreamError>(error) {
         return error.kind();
     }
-    let pick = match find::<ForwardError>(error) {
-        Some(ForwardError::Pick(error)) => Some(error),
-        _ => find::<PickError>(error),
-    };
-    match pick {
-        Some(PickError::Saturated) => ErrorKind::Limit,
-        Some(_) => ErrorKind::Unavailable,
-        None => ErrorKind::Internal,
+    match find::<BalanceError<UpstreamError>>(error) {
+        Some(BalanceError::Pick(why)) => of_pick(*why),
+        _ => find::<PickError>(error).copied().map_or(ErrorKind::Internal, of_pick),
+    }
+}
+
+/// What it is that no backend was picked.
+pub(crate) fn of_pick(why: PickError) -> ErrorKind {
+    match why {
+        PickError::Saturated => ErrorKind::Limit,
+        PickError::Empty | PickError::Unhealthy => ErrorKind::Unavailable,
     }
 }

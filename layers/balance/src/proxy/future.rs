@@ -17,9 +17,10 @@ use pin_project_lite::pin_project;
 use super::builder::Settings;
 use super::error::{BoxError, ErrorKind, UpstreamError};
 use super::hop;
-use super::respond::{Manner, ProxyBody, failed};
+use super::respond::{Manner, ProxyBody, failed, refused};
 use super::tunnel::tunnel;
 use super::upgrade::Upgrade;
+use crate::answer::Refusal;
 
 pin_project! {
     /// The future of [`Proxy`](super::Proxy). If it is dropped, the request is cancelled.
@@ -91,6 +92,9 @@ impl Settings {
         mut response: Response<R>,
         upgrade: Option<Upgrade>,
     ) -> Response<ProxyBody<R>> {
+        if let Some(why) = response.extensions().get::<Refusal>().copied() {
+            return refused(response, why, &self.pseudonym).map(ProxyBody::own);
+        }
         let version = response.version();
         let protocol = response.headers_mut().remove(UPGRADE);
         hop::strip(response.headers_mut());

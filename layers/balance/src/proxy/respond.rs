@@ -11,9 +11,12 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::error::{BoxError, ErrorKind, kind_of};
+use super::error::{BoxError, ErrorKind, kind_of, of_pick};
 use super::pseudonym::Pseudonym;
+use crate::answer::{Answer, Refusal};
+use crate::grpc;
 
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Why the proxy answers itself: in the extensions of such a response, for those who log, or answer
@@ -47,9 +50,7 @@ pub(super) enum Manner {
 
 impl Manner {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let content = headers.get(CONTENT_TYPE);
-        let is_grpc = content.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc { Self::Grpc } else { Self::Http }
+        if grpc::is_grpc(headers) { Self::Grpc } else { Self::Http }
     }
 }
 
@@ -67,6 +68,28 @@ pub(super) fn failed(error: BoxError, manner: Manner, pseudonym: &Pseudonym) -> 
     answer(kind, Some(error), manner, pseudonym)
 }
 
+/// No upstream was asked, or none has answered in time, and `response` says so.
+pub(super) fn refused<B>(
+    response: Response<B>,
+    why: Refusal,
+    pseudonym: &Pseudonym,
+) -> Response<Bytes> {
+    let kind = match why {
+        Refusal::Pick(why) => of_pick(why),
+        Refusal::Deadline => ErrorKind::ResponseTimeout,
+    };
+    tracing::warn!(kind = kind.as_str(), "a request has no response");
+    let text = match Manner::of(response.headers()) {
+        Manner::Http => text(response.status()),
+        Manner::Grpc => "",
+    };
+    let mut response = response.map(|_| Bytes::from_static(text.as_bytes()));
+    if !text.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    }
+    sign(response, kind, None, pseudonym)
+}
+
 /// The request has been here before.
 pub(super) fn looped(manner: Manner, pseudonym: &Pseudonym) -> Response<Bytes> {
     answer(ErrorKind::Loop, None, manner, pseudonym)
@@ -79,18 +102,32 @@ fn answer(
     pseudonym: &Pseudonym,
 ) -> Response<Bytes> {
     let status = kind.status();
-    let text = match status {
+    let text = text(status);
+    let response = match manner {
+        Manner::Http => plain(status, text),
+        Manner::Grpc => grpc(status, text),
+    };
+    sign(response, kind, error, pseudonym)
+}
+
+fn text(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::BAD_REQUEST => "The request broke off.\n",
         StatusCode::SERVICE_UNAVAILABLE => "No origin can take the request.\n",
         StatusCode::GATEWAY_TIMEOUT => "The origin does not answer in time.\n",
         StatusCode::LOOP_DETECTED => "The origin leads back here.\n",
         StatusCode::INTERNAL_SERVER_ERROR => "The proxy failed.\n",
         _ => "The origin does not answer.\n",
-    };
-    let mut response = match manner {
-        Manner::Http => plain(status, text),
-        Manner::Grpc => grpc(status, text),
-    };
+    }
+}
+
+/// Says what went wrong: to everybody the kind of it, and the rest to the program.
+fn sign(
+    mut response: Response<Bytes>,
+    kind: ErrorKind,
+    error: Option<BoxError>,
+    pseudonym: &Pseudonym,
+) -> Response<Bytes> {
     let value = format!("{}; error={}", pseudonym.as_str(), kind.as_str());
     // RFC 9209 §2: a name that begins with a letter is an item as it is; others are quoted.
     let value = match pseudonym.as_str().bytes().next() {
@@ -107,15 +144,11 @@ fn answer(
 /// A response of gRPC without a message; the status as gRPC maps those of HTTP.
 fn grpc(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let code = match status {
-        StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => "13",
-        _ => "14",
+        StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => grpc::INTERNAL,
+        _ => grpc::UNAVAILABLE,
     };
-    let mut response = Response::new(Bytes::new());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(code));
-    headers.insert("grpc-message", HeaderValue::from_static(text.trim_ascii_end()));
-    response
+    let text = text.trim_ascii_end();
+    Answer { status, code, text, retry_after: None, why: None }.response(true)
 }
 
 /// The request could be understood in two ways.
@@ -142,7 +175,7 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, 
 fn plain(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(text.as_bytes()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
 }
 

@@ -10,14 +10,14 @@ use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Response};
 use tower_service::Service;
 
-use super::builder::{HostPolicy, ProxyBuilder, Settings};
+use super::balanced::{Balanced, Balancing, balanced};
+use super::builder::{Around, HostPolicy, ProxyBuilder, Settings};
 use super::error::BoxError;
 use super::forwarded::Told;
 use super::future::ProxyFuture;
 use super::guard::fault;
 use super::hop;
 use super::max_forwards::count_down;
-use super::picking::Picking;
 use super::pseudonym::Pseudonym;
 use super::respond::{self, Manner, ProxyBody};
 use super::upgrade::{self, Upgrade};
@@ -31,7 +31,7 @@ use crate::pool::Pool;
 /// that names the kind of error, and no more. What happened is logged, and in the response's
 /// extensions ([`Failure`](super::Failure)). It has no errors of its own.
 #[derive(Debug)]
-pub struct Proxy<S = Picking> {
+pub struct Proxy<S = Balanced> {
     inner: S,
     settings: Arc<Settings>,
     /// Why the inner service isn't ready, and never will be. A clone may be.
@@ -40,20 +40,27 @@ pub struct Proxy<S = Picking> {
 
 impl Proxy {
     /// A proxy to the upstreams of `pool`, with the default settings.
+    ///
+    /// What fails is sent to another upstream where that is safe, and upstreams that fail again and
+    /// again are left alone for a while: unless the pool was built with an
+    /// [`outlier_detection`](crate::PoolBuilder::outlier_detection) of its own, or without any, it
+    /// gets [`OutlierDetection::new`](crate::OutlierDetection::new) here. That runs in a task, so the
+    /// proxy is to be made within a tokio runtime; elsewhere, there is none, and a warning is logged.
     pub fn new(pool: Pool<Upstream>) -> Self {
-        Self::with(Picking::new(pool), Arc::new(Settings::default()))
+        let settings = Arc::new(Settings::default());
+        Self::with(balanced(pool), settings)
     }
 
     /// Settings for a proxy to the upstreams of `pool`.
-    pub fn builder(pool: Pool<Upstream>) -> ProxyBuilder<Picking> {
-        Self::around(Picking::new(pool))
+    pub fn builder(pool: Pool<Upstream>) -> ProxyBuilder<Balancing> {
+        ProxyBuilder::new(Balancing::new(pool))
     }
 }
 
 impl<S> Proxy<S> {
     /// Settings for a proxy around `inner`, which brings a request to an upstream.
-    pub fn around(inner: S) -> ProxyBuilder<S> {
-        ProxyBuilder::around(inner)
+    pub fn around(inner: S) -> ProxyBuilder<Around<S>> {
+        ProxyBuilder::new(Around(inner))
     }
 
     pub(super) fn with(inner: S, settings: Arc<Settings>) -> Self {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
@@ -23,7 +23,10 @@ use super::body::UpstreamBody;
 use super::connections::Connections;
 use super::content::Content;
 use super::error::{BoxError, UpstreamError};
+use crate::attempt::Attempt;
 use crate::backend::Backend;
+use crate::health;
+use crate::retry::Fate;
 
 /// A server that requests are forwarded to. Cheap to clone: all clones share its connections, which
 /// are made when they are needed, used again, and closed when they have been idle for long.
@@ -103,6 +106,14 @@ impl Backend<Upstream> {
     }
 }
 
+/// For health checks. Those of an upstream with TLS need a
+/// [connector](crate::health::Http::connector) that speaks it.
+impl health::Address for Upstream {
+    fn uri(&self) -> Result<Uri, http::Error> {
+        Ok(self.0.address.uri())
+    }
+}
+
 impl<B> Service<Request<B>> for Upstream
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -118,10 +129,18 @@ where
 
     fn call(&mut self, request: Request<B>) -> UpstreamFuture {
         let upstream = self.clone();
+        let attempt = request.extensions().get::<Attempt>().cloned();
         let request = request.map(Content::new);
         // hyper's own future has no name, so a box it is: one for each request that goes out.
         UpstreamFuture(Box::pin(async move {
-            upstream.send(request).await.map_err(|failed| failed.error)
+            let sent = upstream.send(request).await;
+            sent.map_err(|error| {
+                // Whoever tries again may see no more of the error than a response made of it.
+                if let (Fate::Unsent, Some(attempt)) = (error.fate(), attempt) {
+                    attempt.mark_unsent();
+                }
+                error.of(&upstream.0.address.authority)
+            })
         }))
     }
 }

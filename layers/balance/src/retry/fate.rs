@@ -35,7 +35,7 @@ where
 
 /// By the error and its causes: with the feature `hyper`, what clients of hyper and h2 say of
 /// connections that couldn't be made and requests that no backend has worked on; with `tonic`, what
-/// its channels say of connections. Whatever isn't known counts as sent: that a connection was
+/// its channels say of connections; with `proxy`, what its `UpstreamError` says. Whatever isn't known counts as sent: that a connection was
 /// refused alone may also be said of one that a backend in this process has made for its work.
 ///
 /// For the same reason, backends in this process whose errors are those of clients that they use
@@ -59,7 +59,7 @@ impl ErrorFate<Box<dyn Error + Send + Sync>> for ByBoxedCause {
     }
 }
 
-fn by_cause(error: &(dyn Error + 'static)) -> Fate {
+pub(crate) fn by_cause(error: &(dyn Error + 'static)) -> Fate {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let fate = one(error);
@@ -73,6 +73,10 @@ fn by_cause(error: &(dyn Error + 'static)) -> Fate {
 
 #[cfg_attr(not(any(feature = "hyper", feature = "tonic")), allow(unused_variables))]
 fn one(error: &(dyn Error + 'static)) -> Fate {
+    #[cfg(feature = "proxy")]
+    if let Some(error) = error.downcast_ref::<crate::proxy::UpstreamError>() {
+        return error.fate();
+    }
     #[cfg(feature = "hyper")]
     if let Some(fate) = of_hyper(error) {
         return fate;

@@ -24,7 +24,7 @@ use super::fate::ErrorFate;
 use super::judge::{End, Next, Progress};
 use super::replay::{ReplayBody, Source};
 use super::service::Core;
-use crate::answer::Answer;
+use crate::answer::{Answer, Refusal};
 use crate::attempt::{Attempt, Backends, Mark};
 use crate::grpc;
 
@@ -193,7 +193,8 @@ impl<B, F> Rest<B, F> {
     fn late<ResBody: Default>(&self) -> Response<ResBody> {
         let (status, code) = (StatusCode::GATEWAY_TIMEOUT, grpc::DEADLINE_EXCEEDED);
         let text = "no backend has answered in time";
-        Answer { status, code, text, retry_after: None }.response(self.is_grpc)
+        let why = Some(Refusal::Deadline);
+        Answer { status, code, text, retry_after: None, why }.response(self.is_grpc)
     }
 }
 

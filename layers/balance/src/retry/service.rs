@@ -31,6 +31,13 @@ impl RetryLayer {
     }
 }
 
+impl Default for RetryLayer {
+    /// With the default settings.
+    fn default() -> Self {
+        RetryBuilder::default().layer()
+    }
+}
+
 impl<F> RetryLayer<F> {
     pub(crate) fn new(settings: Settings, fate: F) -> Self {
         Self(Arc::new(Core { settings, fate }))

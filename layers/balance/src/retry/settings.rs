@@ -217,9 +217,14 @@ impl<F> RetryBuilder<F> {
         {
             "the percentile of a hedge is from 50 to below 100; 95 hedges one request in twenty"
         } else {
-            return Ok(RetryLayer::new(self.settings, self.fate));
+            return Ok(self.layer());
         };
         Err(BuildError::Setting(error))
+    }
+
+    /// Of settings that can work.
+    pub(super) fn layer(self) -> RetryLayer<F> {
+        RetryLayer::new(self.settings, self.fate)
     }
 }
 

@@ -174,5 +174,8 @@ async fn what_happened_is_told_to_the_program() {
     });
     let mut client = Client::connect(serve(told.layer(Proxy::new(pool))).await);
     client.send(&get("/"));
-    assert_eq!(client.response().field("x-name"), Some(&*format!("upstream {url}")));
+    assert_eq!(
+        client.response().field("x-name"),
+        Some(&*format!("upstream {}: it refused the connection", &url["http://".len()..]))
+    );
 }

@@ -7,7 +7,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
-use tower_keep_balance::proxy::{Forwarding, HostPolicy, Proxy, ProxyBuildError, Upstream};
+use tower_keep_balance::BuildError;
+use tower_keep_balance::proxy::{Forwarding, HostPolicy, Proxy, Upstream};
 
 use super::support::{Client, Origin, field, get, pool, pool_of, proxy, serve};
 
@@ -170,7 +171,7 @@ fn a_setting_that_can_not_work_is_named() {
     let origin = "127.0.0.1:1".parse().unwrap();
     let settings = || Proxy::builder(pool(&[origin]));
     let error = settings().name("a b").build().unwrap_err();
-    assert_eq!(error, ProxyBuildError::Name("a b".to_owned()));
+    assert_eq!(error, BuildError::Name("a b".to_owned()));
     let error = settings().upgrades(["h2c"]).build().unwrap_err();
     assert!(error.to_string().starts_with("\"h2c\" is no protocol"), "{error}");
 }

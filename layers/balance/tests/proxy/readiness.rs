@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use proptest::prelude::*;
 use tower::{Service, ServiceExt};
-use tower_keep_balance::proxy::{Picking, Proxy};
+use tower_keep_balance::proxy::Proxy;
 
 use super::support::{Origin, pool, until};
 
@@ -106,7 +106,7 @@ proptest! {
             let pool = pool(&[origin.address, origin.address]);
             for limit in polls {
                 let mut call = Box::pin(async {
-                    let response = Picking::new(pool.clone()).oneshot(request()).await.unwrap();
+                    let response = Proxy::new(pool.clone()).oneshot(request()).await.unwrap();
                     response.into_body().collect().await.unwrap().to_bytes()
                 });
                 for _ in 0..limit {

@@ -24,30 +24,14 @@ use crate::proxy::interim::Sink;
 /// How often a connection is tried that turns out to have been closed before the request was on it.
 const ATTEMPTS: usize = 4;
 
-/// A request that got no response.
-pub(in crate::proxy) struct Failed {
-    pub(in crate::proxy) error: UpstreamError,
-    /// As it was, if there was nothing to send it on.
-    pub(in crate::proxy) request: Option<Request<Content>>,
-}
-
-impl From<UpstreamError> for Failed {
-    fn from(error: UpstreamError) -> Self {
-        Self { error, request: None }
-    }
-}
-
 impl Upstream {
-    pub(in crate::proxy) async fn send(
+    pub(super) async fn send(
         &self,
         mut request: Request<Content>,
-    ) -> Result<Response<UpstreamBody>, Failed> {
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let shared = &*self.0;
         let upgrades = request.headers().contains_key(UPGRADE);
-        let mut lease = match shared.connections.acquire(upgrades).await {
-            Ok(lease) => lease,
-            Err(error) => return Err(Failed { error, request: Some(request) }),
-        };
+        let mut lease = shared.connections.acquire(upgrades).await?;
         let method = request.method().clone();
         shared.prepare(&mut request);
         let moved = shared.response_timeout.and_then(|_| request.body_mut().watch());
@@ -64,7 +48,7 @@ impl Upstream {
             }
             lease = shared.connections.acquire(upgrades).await?;
         }
-        Err(UpstreamError::new(ErrorKind::Terminated).unsent().into())
+        Err(UpstreamError::new(ErrorKind::Terminated).unsent())
     }
 }
 
