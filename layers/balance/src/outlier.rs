@@ -36,6 +36,8 @@ pub enum Ejection {
 /// | [`max_ejection`](Self::max_ejection) | 300 s | `max_ejection_time`: 300 s |
 /// | [`max_ejected_percent`](Self::max_ejected_percent) | 50 %, rounded up | `max_ejection_percent`: 10 % |
 ///
+/// An ejection ends at once, whatever is left of it, when a health check that had failed passes again.
+///
 /// The last backend that is up is never ejected; and when a health check takes the last one that is
 /// up, those that were only ejected come back at once. The ejected one comes back when its time is
 /// over, through [slow start](crate::SlowStart) if that is on; if it fails again, the next ejection

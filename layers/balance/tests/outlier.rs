@@ -1,6 +1,8 @@
 //! Ejection of backends by how requests end.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -195,6 +197,30 @@ async fn ejections_end_when_checks_take_the_last_one_that_is_up() {
         serve(&pool, 10, |_, _| true).await;
         assert_eq!(ejected(&pool), [0; 0]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejection_ends_when_checks_that_failed_pass_again() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let check = HealthCheck::new(move |at: &usize| {
+        let fails = *at == 1 && down.load(SeqCst);
+        async move { if fails { Err(ProbeError::other("down")) } else { Ok(()) } }
+    });
+    let check = check.interval(SECOND).fall(3).rise(2).jitter(0);
+    let pool = builder(2, OutlierDetection::new()).health_check(check).build().unwrap();
+    serve(&pool, 10, |at, _| at == 1).await;
+    assert_eq!(ejected(&pool), [1]);
+    sleep(5 * SECOND).await;
+    assert!(matches!(pool.status()[1].state, State::Unhealthy(_)));
+    is_down.store(false, SeqCst);
+    sleep(3 * SECOND).await;
+    assert!(matches!(pool.status()[1].state, State::Up), "{:?}", pool.status());
+    assert_eq!(serve(&pool, 10, |_, _| false).await, [5, 5]);
+    // Checks that never failed say nothing of what made requests fail.
+    serve(&pool, 10, |at, _| at == 1).await;
+    sleep(5 * SECOND).await;
+    assert_eq!(ejected(&pool), [1]);
 }
 
 #[tokio::test(start_paused = true)]

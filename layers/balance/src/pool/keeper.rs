@@ -66,6 +66,10 @@ impl<T> Shared<T> {
         let passed = answer.is_ok();
         member.history().error = answer.err();
         self.put(&mut roster, member, Flag::Unhealthy, !passed);
+        if passed && member.has(Flag::Ejected) {
+            // It was the same trouble that its requests and its checks have met.
+            self.end_ejection(&roster, member);
+        }
         self.settle(&mut roster);
         member.announce();
     }
@@ -207,14 +211,18 @@ impl<T> Shared<T> {
         let ended = ejected.filter(|member| member.has(Flag::Ejected) && ends(member));
         let ended: Vec<_> = ended.map(Arc::clone).collect();
         for member in &ended {
-            member.history().ejections.end(Instant::now());
-            member.record.clear();
-            if member.is_up_but_for(Flag::Ejected) {
-                self.welcome(roster, member);
-            }
-            member.set(Flag::Ejected, false);
+            self.end_ejection(roster, member);
         }
         ended
+    }
+
+    fn end_ejection(&self, roster: &Roster<T>, member: &Member<T>) {
+        member.history().ejections.end(Instant::now());
+        member.record.clear();
+        if member.is_up_but_for(Flag::Ejected) {
+            self.welcome(roster, member);
+        }
+        member.set(Flag::Ejected, false);
     }
 
     /// Makes the table anew.

@@ -32,7 +32,7 @@ pub struct Balancing<A = ()> {
 impl Balancing {
     pub(super) fn new(pool: Pool<Upstream>) -> Self {
         let (failures, queue) = (HttpFailures::new(), Queue::default());
-        Self { pool, retry: RetryLayer::builder(), failures, queue, affinity: () }
+        Self { pool, retry: retries(), failures, queue, affinity: () }
     }
 }
 
@@ -40,7 +40,12 @@ impl Balancing {
 pub(super) fn balanced(pool: Pool<Upstream>) -> Balanced {
     pool.detect_outliers();
     let http = Http::new().classify(UpstreamFailures(HttpFailures::new()));
-    RetryLayer::default().layer(Balance::http_with(pool, http))
+    retries().layer().layer(Balance::http_with(pool, http))
+}
+
+/// Two that fail at the same time are to cost no request that can be sent again.
+fn retries() -> RetryBuilder {
+    RetryLayer::builder().max_attempts(3)
 }
 
 impl<A> Balancing<A> {

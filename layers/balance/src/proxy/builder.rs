@@ -42,7 +42,7 @@ pub enum HostPolicy {
 ///
 /// | setting | default |
 /// | --- | --- |
-/// | [`retry`](Self::retry) | as in [`RetryBuilder`]: 2 attempts, within a budget |
+/// | [`retry`](Self::retry) | 3 attempts, and else as in [`RetryBuilder`] |
 /// | [`queue`](Self::queue) | as in [`Queue`]: 1,024 requests for up to a second |
 /// | [`affinity`](Self::affinity) | none |
 /// | [`failures`](Self::failures) | [`HttpFailures::new`] |

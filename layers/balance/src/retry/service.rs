@@ -31,13 +31,6 @@ impl RetryLayer {
     }
 }
 
-impl Default for RetryLayer {
-    /// With the default settings.
-    fn default() -> Self {
-        RetryBuilder::default().layer()
-    }
-}
-
 impl<F> RetryLayer<F> {
     pub(crate) fn new(settings: Settings, fate: F) -> Self {
         Self(Arc::new(Core { settings, fate }))

@@ -223,7 +223,7 @@ impl<F> RetryBuilder<F> {
     }
 
     /// Of settings that can work.
-    pub(super) fn layer(self) -> RetryLayer<F> {
+    pub(crate) fn layer(self) -> RetryLayer<F> {
         RetryLayer::new(self.settings, self.fate)
     }
 }

@@ -1,16 +1,19 @@
 //! The proxy over real sockets, in front of real servers.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may panic, and so may what helps it"
+    reason = "a test may panic, so may what helps it, and it may say what it measured"
 )]
 
+mod balancing;
 mod connections;
 mod failures;
 mod fields;
 mod grpc;
 mod readiness;
+mod servers;
 mod smuggling;
 mod streaming;
 mod support;
