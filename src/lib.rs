@@ -1,5 +1,5 @@
-// The README's example needs both features; docs.rs has them all.
-#![cfg_attr(all(feature = "axum", feature = "cache"), doc = include_str!("../README.md"))]
+// The README's examples need these features; docs.rs has them all.
+#![cfg_attr(all(feature = "axum", feature = "cache", feature = "proxy"), doc = include_str!("../README.md"))]
 //!
 //! # The facade
 //!
@@ -10,7 +10,11 @@
 //! | --- | --- | --- |
 //! | (always) | [`store`]: the tiered store, embedded | |
 //! | `cache` | `cache`: HTTP caching, `CacheLayer` | yes |
-//! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`) | |
+//! | `balance` | `balance`: pools of backends, health checks, `Balance`, `Retry` | |
+//! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
+//! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
+//! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
+//! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
 //! | `redis` | the second tier on Redis or Valkey | |
 //! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
 //! | `postcard`, `json` | codecs of typed values, beside the default bincode | |
@@ -24,8 +28,16 @@ pub use tower_keep_store as store;
 #[cfg(feature = "cache")]
 pub use tower_keep_cache as cache;
 
+/// Pools of backends, balancing, retries and the proxy: all of `tower-keep-balance`.
+#[cfg(feature = "balance")]
+pub use tower_keep_balance as balance;
+
 /// What a service needs most: `use tower_keep::prelude::*;`.
 pub mod prelude {
+    #[cfg(feature = "proxy")]
+    pub use tower_keep_balance::proxy::Proxy;
+    #[cfg(feature = "balance")]
+    pub use tower_keep_balance::{Backend, HealthCheck, Pool, Strategy};
     #[cfg(feature = "cache")]
     pub use tower_keep_cache::{CacheControl, CacheLayer, CacheTags};
     #[cfg(feature = "redis")]
