@@ -75,6 +75,7 @@ mod settings;
 
 pub use backoff::Backoff;
 pub use budget::Budget;
+#[cfg(feature = "proxy")]
 pub(crate) use fate::by_cause;
 pub use fate::{ByBoxedCause, ByCause, ErrorFate, Fate};
 pub use future::RetryFuture;

@@ -3,7 +3,11 @@
 //! nginx's algorithm: at each step every backend gains its weight, the one that has most is taken and
 //! loses the sum of all weights. It repeats itself after as many steps as the weights come to, so
 //! those steps are written down, and a counter walks through them.
+//!
+//! Backends of the same weight take turns, so at each step only the next of each weight is looked at:
+//! of those there are few, as different weights add up to a schedule soon.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Longer schedules are made with weights that are scaled down.
@@ -18,17 +22,24 @@ impl Schedule {
     pub(crate) fn new(weights: &[u16]) -> Self {
         let weights = scaled(weights);
         let total: i64 = weights.iter().sum();
-        let mut gained = vec![0i64; weights.len()];
+        let mut turns: Vec<Turns> = Vec::new();
+        let mut known = HashMap::new();
+        for (weight, index) in weights.into_iter().zip(0..) {
+            let at = *known.entry(weight).or_insert_with(|| {
+                turns.push(Turns { weight, gained: 0, first: index, next: 0, members: Vec::new() });
+                turns.len() - 1
+            });
+            turns[at].members.push(index);
+        }
         let steps = (0..total).map(|_| {
-            let mut first = 0;
-            for (index, weight) in weights.iter().enumerate() {
-                gained[index] += weight;
-                if gained[index] > gained[first] {
-                    first = index;
+            let mut best = 0;
+            for at in 0..turns.len() {
+                turns[at].gained += turns[at].weight;
+                if turns[at].is_before(&turns[best]) {
+                    best = at;
                 }
             }
-            gained[first] -= total;
-            u32::try_from(first).unwrap_or_default()
+            turns[best].take(total)
         });
         Self(steps.collect())
     }
@@ -37,6 +48,36 @@ impl Schedule {
     pub(crate) fn next(&self, counter: &AtomicUsize) -> usize {
         let step = counter.fetch_add(1, Ordering::Relaxed) % self.0.len().max(1);
         self.0.get(step).copied().unwrap_or_default() as usize
+    }
+}
+
+/// Backends of one weight, in turn.
+struct Turns {
+    weight: i64,
+    /// By the one whose turn it is.
+    gained: i64,
+    first: u32,
+    /// Where that one is among the members.
+    next: usize,
+    members: Vec<u32>,
+}
+
+impl Turns {
+    /// Of those that have gained the same, the first one is taken.
+    fn is_before(&self, other: &Self) -> bool {
+        self.gained > other.gained || (self.gained == other.gained && self.first < other.first)
+    }
+
+    fn take(&mut self, total: i64) -> u32 {
+        let taken = self.first;
+        self.next += 1;
+        if self.next == self.members.len() {
+            // All others have lost as much in this round.
+            self.next = 0;
+            self.gained -= total;
+        }
+        self.first = self.members.get(self.next).copied().unwrap_or_default();
+        taken
     }
 }
 
@@ -87,7 +128,37 @@ mod tests {
         assert!(share(2) > 0.0, "nobody is left out");
     }
 
+    /// nginx's algorithm, word for word.
+    fn slow(weights: &[u16]) -> Vec<u32> {
+        let weights = scaled(weights);
+        let total: i64 = weights.iter().sum();
+        let mut gained = vec![0i64; weights.len()];
+        let steps = (0..total).map(|_| {
+            let mut first = 0;
+            for (index, weight) in weights.iter().enumerate() {
+                gained[index] += weight;
+                if gained[index] > gained[first] {
+                    first = index;
+                }
+            }
+            gained[first] -= total;
+            u32::try_from(first).unwrap()
+        });
+        steps.collect()
+    }
+
     proptest! {
+        #[test]
+        fn the_steps_are_those_of_nginx_whatever_the_weights(
+            weights in prop_oneof![
+                prop::collection::vec(1u16..6, 0..40),
+                prop::collection::vec(1u16..300, 1..12),
+                prop::collection::vec(any::<u16>().prop_map(|weight| weight.max(1)), 1..4),
+            ],
+        ) {
+            prop_assert_eq!(steps(&weights), slow(&weights));
+        }
+
         #[test]
         fn each_gets_its_share_of_every_stretch(weights in prop::collection::vec(1u16..40, 1..12)) {
             let steps = steps(&weights);
