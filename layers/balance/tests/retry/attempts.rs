@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::io;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::{Method, Request};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use tower::{Layer, ServiceExt};
 use tower_keep_balance::Balance;
 use tower_keep_balance::retry::Budget;

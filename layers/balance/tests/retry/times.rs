@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
 use http::{Method, StatusCode};
-use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 use tower_keep_balance::retry::{Backoff, Budget, Hedge};
