@@ -15,6 +15,7 @@
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
+//! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |
 //! | `redis` | the second tier on Redis or Valkey | |
 //! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
 //! | `postcard`, `json` | codecs of typed values, beside the default bincode | |

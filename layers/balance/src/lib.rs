@@ -59,6 +59,11 @@
 //! [`Balance`] is the Tower service that gives each request to a backend of a pool of services, and
 //! [`BalanceLayer`] its layer; for HTTP and gRPC, `Retry` around it tries again where that is safe.
 //!
+//! # Discovery
+//!
+//! [`registry`] is about backends that come and go by themselves: instances that announce
+//! themselves, a DNS name, a file that is watched. [`Pool::follow`] makes them the backends.
+//!
 //! # Features
 //!
 //! | feature | what it adds | default |
@@ -70,6 +75,10 @@
 //! | `probe-tcp` | `HealthCheck::tcp`, `health::Address`, `health::Connect` | |
 //! | `probe-http` | `HealthCheck::http`: hyper's client; implies `probe-tcp` | |
 //! | `probe-grpc` | `HealthCheck::grpc`: `grpc.health.v1` over HTTP/2, without a gRPC stack; implies `probe-http` | |
+//! | `registry-dns` | `registry::Dns`: hickory's resolver |
+//! | `registry-file` | `registry::File`: JSON |
+//! | `registry-redis` | `registry::Redis`: Redis or Valkey, through fred |
+//! | `registry-redis-tls` | `rediss://` addresses, through rustls; implies `registry-redis` |
 //! | `proxy` | `proxy`: a reverse proxy over a pool of HTTP upstreams; implies `hyper` and `probe-http` | |
 //! | `tls` | TLS to upstreams, through rustls; implies `proxy` | |
 
@@ -102,6 +111,7 @@ mod pool;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 mod queue;
+pub mod registry;
 #[cfg(feature = "http")]
 pub mod retry;
 mod room;

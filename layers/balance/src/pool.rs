@@ -1,10 +1,11 @@
 //! The pool: the handle by which backends are picked, added, changed and removed.
 
 mod builder;
+mod following;
 mod keeper;
+mod listing;
 mod roster;
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -14,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 pub use self::builder::{PoolBuilder, WhenNoneHealthy};
+pub(crate) use self::listing::Listed;
 use self::roster::Roster;
 use crate::backend::Backend;
 use crate::error::PickError;
@@ -46,6 +48,8 @@ pub(crate) struct Shared<T> {
     takes_outliers: bool,
     /// If there is something to keep.
     keeper: OnceLock<AbortHandle>,
+    /// If it follows a registry.
+    follower: Mutex<Option<AbortHandle>>,
     /// What the table is made of. Locked by those who change it.
     roster: Mutex<Roster<T>>,
 }
@@ -113,30 +117,7 @@ impl<T> Pool<T> {
     /// Makes these the backends. Those whose names are known stay as they are, with their counters,
     /// targets and health, and take the settings over; the others are added and removed.
     pub fn update(&self, backends: impl IntoIterator<Item = Backend<T>>) {
-        let backends: Vec<_> = backends.into_iter().collect();
-        self.0.change(|roster| {
-            let mut names = HashSet::new();
-            let known = roster.entries.iter().enumerate();
-            let known = known.map(|(at, entry)| (Arc::clone(&entry.member.name), at));
-            let mut known: HashMap<_, _> = known.collect();
-            let mut entries = Vec::with_capacity(backends.len());
-            for backend in backends {
-                if !names.insert(Arc::clone(&backend.name)) {
-                    continue;
-                }
-                let known = known.remove(&backend.name).and_then(|at| roster.entries.get(at));
-                entries.push(match known {
-                    Some(entry) => Entry { settings: backend.settings, ..entry.clone() },
-                    None => self.0.entry(roster, backend),
-                });
-            }
-            let before = std::mem::replace(&mut roster.entries, entries);
-            for (_, at) in known {
-                if let Some(entry) = before.get(at) {
-                    remove(roster, &entry.member);
-                }
-            }
-        });
+        self.list(backends.into_iter().map(Listed::Set).collect());
     }
 
     /// Changes the weight of the backend `name`. Says whether there is one.
@@ -267,6 +248,9 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         if let Some(keeper) = self.keeper.get() {
             keeper.abort();
+        }
+        if let Some(follower) = self.followed_by(None) {
+            follower.abort();
         }
         for entry in &self.lock().entries {
             entry.member.end_check();

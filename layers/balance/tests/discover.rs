@@ -8,10 +8,13 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower::discover::Change;
-use tower_keep_balance::{Backend, Pool, follow, follow_with};
+use tower_keep_balance::{Backend, Pool, State, follow, follow_with};
 
+/// Those that are not on their way out.
 fn names<T>(pool: &Pool<T>) -> Vec<String> {
-    pool.status().iter().map(|backend| backend.name.to_string()).collect()
+    let status = pool.status();
+    let stays = status.iter().filter(|backend| !matches!(backend.state, State::Draining));
+    stays.map(|backend| backend.name.to_string()).collect()
 }
 
 /// Until `pool` has these.

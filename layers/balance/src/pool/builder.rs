@@ -185,6 +185,7 @@ impl<T> PoolBuilder<T> {
             checks: self.checks.zip(runtime.as_ref().ok().cloned()),
             takes_outliers: self.takes_outliers,
             keeper: OnceLock::new(),
+            follower: Mutex::default(),
             roster: Mutex::default(),
         });
         if let (Some(start), Ok(runtime)) = (self.keeper, &runtime) {
