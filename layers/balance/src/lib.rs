@@ -75,10 +75,10 @@
 //! | `probe-tcp` | `HealthCheck::tcp`, `health::Address`, `health::Connect` | |
 //! | `probe-http` | `HealthCheck::http`: hyper's client; implies `probe-tcp` | |
 //! | `probe-grpc` | `HealthCheck::grpc`: `grpc.health.v1` over HTTP/2, without a gRPC stack; implies `probe-http` | |
-//! | `registry-dns` | `registry::Dns`: hickory's resolver |
-//! | `registry-file` | `registry::File`: JSON |
-//! | `registry-redis` | `registry::Redis`: Redis or Valkey, through fred |
-//! | `registry-redis-tls` | `rediss://` addresses, through rustls; implies `registry-redis` |
+//! | `registry-dns` | `registry::Dns`: hickory's resolver | |
+//! | `registry-file` | `registry::File`: JSON | |
+//! | `registry-redis` | `registry::Redis`: Redis or Valkey, through fred | |
+//! | `registry-redis-tls` | `rediss://` addresses, through rustls; implies `registry-redis` | |
 //! | `proxy` | `proxy`: a reverse proxy over a pool of HTTP upstreams; implies `hyper` and `probe-http` | |
 //! | `tls` | TLS to upstreams, through rustls; implies `proxy` | |
 
