@@ -28,7 +28,7 @@ use tokio::signal;
 use tower::{Layer, ServiceBuilder};
 use tower_keep::prelude::*;
 use tower_keep_balance::proxy::{Proxy, Pseudonym};
-use tower_keep_balance::{Backend, Pool};
+use tower_keep_balance::{Backend, Pool, RetryLayer};
 
 use config::Config;
 use report::report;
@@ -57,7 +57,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().backend(Backend::http(&format!("http://{origin}"))?).build()?;
     // Another name for each process, so that an edge in front of another isn't taken for a loop.
     let pseudonym = Pseudonym::random("edge").ok_or("edge is no name")?;
-    let proxy = Proxy::builder(pool).pseudonym(pseudonym.clone()).build()?;
+    // There is no other origin to ask when this one says that it can't.
+    let retry = RetryLayer::builder().statuses([]);
+    let proxy = Proxy::builder(pool).pseudonym(pseudonym.clone()).retry(retry).build()?;
     let proxy = ServiceBuilder::new().map_response(report).service(proxy);
     let service = cache.layer(proxy.clone());
 
