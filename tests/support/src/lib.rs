@@ -42,7 +42,7 @@ mod worker;
 pub use cluster::RedisCluster;
 pub use process::monotonic;
 pub use redis::RedisServer;
-pub use resp::Reply;
+pub use resp::{Conversation, Reply};
 pub use sentinel::RedisSentinel;
 pub use way::{Traffic, Way};
 pub use worker::{Employer, Worker};

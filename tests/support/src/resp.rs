@@ -22,9 +22,43 @@ pub enum Reply {
 
 /// Sends one command over a connection of its own.
 pub(crate) async fn call(port: u16, args: &[&[u8]]) -> io::Result<Reply> {
-    let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
-    stream.write_all(&encode(args)).await?;
-    read(&mut stream).await
+    Conversation::begin(port).await?.call(args).await
+}
+
+/// A connection to a server, for commands whose effects belong to it, such as subscriptions.
+#[derive(Debug)]
+pub struct Conversation(BufReader<TcpStream>);
+
+impl Conversation {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub async fn begin(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Sends a command, and returns the next reply.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub async fn call(&mut self, args: &[&[u8]]) -> io::Result<Reply> {
+        self.0.write_all(&encode(args)).await?;
+        self.listen().await
+    }
+
+    /// What the server says next.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub async fn listen(&mut self) -> io::Result<Reply> {
+        read(&mut self.0).await
+    }
 }
 
 fn encode(args: &[&[u8]]) -> Vec<u8> {
