@@ -15,7 +15,7 @@ use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stor
 use tower_keep_store::{Error, Reach, Redis, Store, Strength, Tag, Ttl};
 use tower_keep_testing::{RedisServer, Reply};
 
-use nodes::{node_on, numbers, until};
+use nodes::{forward, node_on, numbers, until};
 
 /// How long each answer of a [`Far`] Redis takes more.
 const FAR: Duration = Duration::from_millis(50);
@@ -33,9 +33,7 @@ impl fmt::Debug for Far {
 }
 
 impl Remote for Far {
-    fn is_available(&self) -> bool {
-        self.redis.is_available()
-    }
+    forward! { is_available put invalidate buckets bucket removals listen }
 
     fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
         Box::pin(async move {
@@ -44,42 +42,12 @@ impl Remote for Far {
         })
     }
 
-    fn put(&self, put: Put) -> RemoteFuture<'_, Stored> {
-        self.redis.put(put)
-    }
-
     fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(tags.clone());
             sleep(FAR).await;
             self.redis.resolve(tags, known).await
         })
-    }
-
-    fn invalidate(
-        &self,
-        tag: Tag,
-        strength: Strength,
-        known: u64,
-        sender: u64,
-    ) -> RemoteFuture<'_, u64> {
-        self.redis.invalidate(tag, strength, known, sender)
-    }
-
-    fn buckets(&self) -> u16 {
-        self.redis.buckets()
-    }
-
-    fn bucket(&self, key: &[u8]) -> u16 {
-        self.redis.bucket(key)
-    }
-
-    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
-        self.redis.removals(buckets)
-    }
-
-    fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {
-        self.redis.listen(listener)
     }
 }
 

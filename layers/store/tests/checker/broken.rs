@@ -1,5 +1,8 @@
 //! Second tiers that are broken on purpose. The checker must find out.
 
+#[path = "../support/forward.rs"]
+mod forward;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -9,6 +12,8 @@ use tower_keep_store::remote::{
     Announcement, Epochs, Event, Listener, Put, Remote, RemoteFuture, Stored,
 };
 use tower_keep_store::{Error, Redis, Strength, Tag};
+
+use forward::forward;
 
 /// What doesn't work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +49,7 @@ impl fmt::Debug for Broken {
 }
 
 impl Remote for Broken {
-    fn is_available(&self) -> bool {
-        self.redis.is_available()
-    }
-
-    fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
-        self.redis.get(key)
-    }
+    forward! { is_available get invalidate buckets bucket removals }
 
     fn put(&self, put: Put) -> RemoteFuture<'_, Stored> {
         // A tombstone is shorter than any value.
@@ -70,28 +69,6 @@ impl Remote for Broken {
             let tags = tags.into_iter().zip(found);
             Ok(tags.map(|(tag, epochs)| *first.entry(tag).or_insert(epochs)).collect())
         })
-    }
-
-    fn invalidate(
-        &self,
-        tag: Tag,
-        strength: Strength,
-        known: u64,
-        sender: u64,
-    ) -> RemoteFuture<'_, u64> {
-        self.redis.invalidate(tag, strength, known, sender)
-    }
-
-    fn buckets(&self) -> u16 {
-        self.redis.buckets()
-    }
-
-    fn bucket(&self, key: &[u8]) -> u16 {
-        self.redis.bucket(key)
-    }
-
-    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
-        self.redis.removals(buckets)
     }
 
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {

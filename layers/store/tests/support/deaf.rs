@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tower_keep_store::remote::{Epochs, Listener, Put, Remote, RemoteFuture, Stored};
 use tower_keep_store::{Error, Redis, Strength, Tag};
 
+use crate::nodes::forward;
+
 /// Redis, whose announcements its node doesn't hear while it is deaf. It notices nothing of that.
 #[derive(Clone, Debug)]
 pub struct Deaf {
@@ -38,43 +40,7 @@ impl Deaf {
 }
 
 impl Remote for Deaf {
-    fn is_available(&self) -> bool {
-        self.redis.is_available()
-    }
-
-    fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
-        self.redis.get(key)
-    }
-
-    fn put(&self, put: Put) -> RemoteFuture<'_, Stored> {
-        self.redis.put(put)
-    }
-
-    fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>> {
-        self.redis.resolve(tags, known)
-    }
-
-    fn invalidate(
-        &self,
-        tag: Tag,
-        strength: Strength,
-        known: u64,
-        sender: u64,
-    ) -> RemoteFuture<'_, u64> {
-        self.redis.invalidate(tag, strength, known, sender)
-    }
-
-    fn buckets(&self) -> u16 {
-        self.redis.buckets()
-    }
-
-    fn bucket(&self, key: &[u8]) -> u16 {
-        self.redis.bucket(key)
-    }
-
-    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
-        self.redis.removals(buckets)
-    }
+    forward! { is_available get put resolve invalidate buckets bucket removals }
 
     fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {
         self.redis.listen(Arc::new(HardOfHearing { listener, ears: Arc::clone(&self.ears) }))

@@ -2,6 +2,9 @@
 #![allow(unreachable_pub, dead_code, reason = "not every test needs all of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "forward.rs"]
+mod forward;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -16,6 +19,8 @@ use tower_keep_store::remote::{
 };
 use tower_keep_store::{Error, L1, Redis, Store, Strength, Tag, Ttl, Typed};
 use tower_keep_testing::{RedisServer, Reply};
+
+pub(crate) use forward::forward;
 
 /// Long enough for an announcement, or for a value to be stored, where there is nothing else to wait
 /// for.
@@ -215,13 +220,7 @@ impl fmt::Debug for Gated {
 }
 
 impl Remote for Gated {
-    fn is_available(&self) -> bool {
-        self.redis.is_available()
-    }
-
-    fn get(&self, key: Bytes) -> RemoteFuture<'_, Option<Bytes>> {
-        self.redis.get(key)
-    }
+    forward! { is_available get buckets bucket removals listen }
 
     fn put(&self, put: Put) -> RemoteFuture<'_, Stored> {
         Box::pin(async move {
@@ -269,21 +268,5 @@ impl Remote for Gated {
             self.gate.pass(Point::AfterInvalidate).await;
             epoch
         })
-    }
-
-    fn buckets(&self) -> u16 {
-        self.redis.buckets()
-    }
-
-    fn bucket(&self, key: &[u8]) -> u16 {
-        self.redis.bucket(key)
-    }
-
-    fn removals(&self, buckets: Vec<u16>) -> RemoteFuture<'_, Vec<u64>> {
-        self.redis.removals(buckets)
-    }
-
-    fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), Error> {
-        self.redis.listen(listener)
     }
 }
