@@ -235,8 +235,9 @@ impl<T> Member<T> {
     }
 
     /// How long it is expected to take, in microseconds.
-    pub(crate) fn expected(&self, now: Duration, decay: Decay) -> f32 {
-        self.ewma.as_ref().map_or(0.0, |ewma| ewma.expected(now, decay))
+    pub(crate) fn expected(&self, now: Duration) -> f32 {
+        let ewma = self.ewma.as_ref().zip(self.common.decay);
+        ewma.map_or(0.0, |(ewma, decay)| ewma.expected(now, decay))
     }
 
     /// How one ended that began at `began`, and was answered at `answered` if not just now.

@@ -12,7 +12,6 @@ use crate::member::{BackendId, Common, Member};
 use crate::pick::{Pick, Wish};
 use crate::strategy::Strategy;
 use crate::strategy::alias::Alias;
-use crate::strategy::ewma::Decay;
 use crate::strategy::maglev::Maglev;
 use crate::strategy::schedule::Schedule;
 
@@ -70,7 +69,7 @@ enum Plan {
     /// And for each backend how much one request in flight counts there.
     Least(Schedule, Box<[u64]>),
     TwoChoices(Alias),
-    PeakEwma(Alias, Decay),
+    PeakEwma(Alias),
     Hash {
         maglev: Arc<Maglev>,
         total: u64,
@@ -132,9 +131,7 @@ impl<T> Table<T> {
                 Plan::Least(Schedule::new(&weights), weights.iter().map(share).collect())
             }
             Strategy::TwoChoices => Plan::TwoChoices(Alias::new(&weights)),
-            Strategy::PeakEwma(settings) => {
-                Plan::PeakEwma(Alias::new(&weights), Decay::new(settings))
-            }
+            Strategy::PeakEwma(_) => Plan::PeakEwma(Alias::new(&weights)),
             Strategy::Hash(settings) => Plan::Hash {
                 maglev: self.maglev(entries),
                 total: weights.iter().copied().map(u64::from).sum::<u64>().max(1),
@@ -276,13 +273,13 @@ impl<T> Level<T> {
                 let takes_other = draw.must_leave(one) || is_freer;
                 Some(if takes_other { other } else { one })
             }
-            Plan::PeakEwma(alias, decay) => {
+            Plan::PeakEwma(alias) => {
                 let (one, other) = self.two(alias)?;
                 let cost = |entry: &Entry<T>| {
                     let waiting = entry.member.in_flight().saturating_add(1);
                     #[allow(clippy::cast_precision_loss, reason = "a cost need not be exact")]
                     let waiting = waiting as f32;
-                    entry.member.expected(draw.now, *decay) * waiting / f32::from(entry.weight())
+                    entry.member.expected(draw.now) * waiting / f32::from(entry.weight())
                 };
                 let takes_other = draw.must_leave(one) || cost(other) < cost(one);
                 Some(if takes_other { other } else { one })
