@@ -5,9 +5,7 @@
     reason = "a test may panic, and say what it measured"
 )]
 
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -24,6 +22,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
 use tower_keep_balance::health::{Address, Grpc, Http, Probe, ProbeError, Tcp};
 use tower_keep_balance::{Backend, HealthCheck, Outcome, OutlierDetection, Pool, Strategy};
+use tower_keep_testing::{Employer, Worker};
 
 const MS: Duration = Duration::from_millis(1);
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -322,64 +321,23 @@ async fn one_that_is_too_slow_is_out_until_it_is_not() {
 
 /// A server in a process of its own, which can be stopped: this very program, run as
 /// [`is_a_server_when_told_so`].
-struct Process(Child, SocketAddr);
-
-const ROLE: &str = "TOWER_KEEP_PROBES_SERVES";
-
-impl Process {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "is_a_server_when_told_so", "--nocapture"])
-            .env(ROLE, "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let mut stdout = child.stdout.take().unwrap();
-        let address = loop {
-            let mut byte = [0];
-            stdout.read_exact(&mut byte).unwrap();
-            said.push(byte[0] as char);
-            if let Some((_, address)) = said.split_once("serves at ")
-                && let Some((address, _)) = address.split_once('\n')
-            {
-                break address.parse().unwrap();
-            }
-        };
-        Self(child, address)
-    }
-
-    fn signal(&self, signal: &str) {
-        let command = format!("kill {signal} {}", self.0.id());
-        let sent = Command::new("sh").args(["-c", &command]).status().unwrap();
-        assert!(sent.success());
-    }
+async fn process() -> (Worker, SocketAddr) {
+    let mut worker = Worker::start("is_a_server_when_told_so", "").await;
+    let address = worker.hear().await.parse().unwrap();
+    (worker, address)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn is_a_server_when_told_so() {
+    let Some(mut employer) = Employer::find().await else { return };
+    let (listener, address) = bind().await;
+    employer.tell(&address.to_string()).await;
+    serve(listener, Router::new().route("/", any(|| async {}))).await.unwrap();
 }
 
-#[test]
-fn is_a_server_when_told_so() {
-    if std::env::var_os(ROLE).is_none() {
-        return;
-    }
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let (listener, address) = bind().await;
-        println!("serves at {address}");
-        serve(listener, Router::new().route("/", any(|| async {}))).await.unwrap();
-    });
-}
-
-#[cfg(unix)]
 #[tokio::test]
 async fn a_process_that_is_stopped_is_out_until_it_goes_on() {
-    let processes = [Process::start(), Process::start()];
+    let processes = [process().await, process().await];
     let names = ["goes", "stops"].into_iter().zip(&processes);
     let backends = names.map(|(name, process)| Backend::new(name, process.1));
     let check = quick(HealthCheck::http("/")).timeout(INTERVAL);
@@ -388,12 +346,12 @@ async fn a_process_that_is_stopped_is_out_until_it_goes_on() {
     let load = load(&pool, &ended);
     until(&pool, "stops", true).await;
     // The kernel goes on accepting for it.
-    processes[1].signal("-STOP");
+    processes[1].0.pause();
     let took = until(&pool, "stops", false).await;
     println!("stopped: out after {took:?}, of {:?} at most", 3 * INTERVAL + TIMEOUT);
     assert!(took < 3 * INTERVAL + TIMEOUT + MARGIN, "{took:?}");
     assert!(TcpStream::connect(processes[1].1).await.is_ok());
-    processes[1].signal("-CONT");
+    processes[1].0.resume();
     let took = until(&pool, "stops", true).await;
     println!("goes on: back after {took:?}, of {:?} at most", 2 * INTERVAL + TIMEOUT);
     assert!(took < 2 * INTERVAL + TIMEOUT + MARGIN, "{took:?}");

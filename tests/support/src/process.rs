@@ -34,12 +34,19 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
+impl Process {
+    /// Ends it, also if it is frozen.
+    pub(crate) fn kill(&mut self) {
         // Both fail only when the process is gone already. Waiting takes a few milliseconds, and
         // makes sure that the ports are free when this returns.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -59,6 +59,11 @@ impl Worker {
         self.process.resume();
     }
 
+    /// Ends it, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Sends it a line of text.
     pub async fn tell(&mut self, text: &str) {
         self.line.send(text).await;

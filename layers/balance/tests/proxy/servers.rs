@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use axum::Router;
 use axum::extract::Path as Param;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -23,67 +23,34 @@ use tokio::time::Instant;
 use tower_keep_balance::proxy::{Proxy, Upstream};
 use tower_keep_balance::retry::Budget;
 use tower_keep_balance::{Backend, HealthCheck, OutlierDetection, Pool, RetryLayer, Strategy};
+use tower_keep_testing::{Employer, Worker};
 
 use super::support::{serve, until};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// At which address the process is to serve, and where it is to write down its orders.
-const SERVES: &str = "TOWER_KEEP_PROXY_SERVES";
-const ORDERS: &str = "TOWER_KEEP_PROXY_ORDERS";
-
 /// A server in a process of its own: this very program, run as [`is_a_server_when_told_so`].
-struct Process {
-    child: Child,
+struct Server {
+    process: Worker,
     address: SocketAddr,
 }
 
-impl Process {
+impl Server {
     /// At `address`; if its port is 0, at any.
-    fn start(address: SocketAddr, orders: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "servers::is_a_server_when_told_so", "--nocapture"])
-            .env(SERVES, address.to_string())
-            .env(ORDERS, orders)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let mut stdout = child.stdout.take().unwrap();
-        let address = loop {
-            let mut byte = [0];
-            stdout.read_exact(&mut byte).unwrap();
-            said.push(byte[0] as char);
-            if let Some((_, address)) = said.split_once("serves at ")
-                && let Some((address, _)) = address.split_once('\n')
-            {
-                break address.parse().unwrap();
-            }
-        };
-        Self { child, address }
-    }
-
-    fn signal(&self, signal: &str) {
-        let command = format!("kill {signal} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
+    async fn start(address: SocketAddr, orders: &Path) -> Self {
+        let job = format!("{address} {}", orders.display());
+        let mut process = Worker::start("servers::is_a_server_when_told_so", &job).await;
+        let address = process.hear().await.parse().unwrap();
+        Self { process, address }
     }
 }
 
 /// Answers after a moment, so that there is always something in flight.
-#[test]
-fn is_a_server_when_told_so() {
-    let (Ok(address), Ok(orders)) = (std::env::var(SERVES), std::env::var(ORDERS)) else { return };
+#[tokio::test(flavor = "multi_thread")]
+async fn is_a_server_when_told_so() {
+    let Some(mut employer) = Employer::find().await else { return };
+    // At which address it is to serve, and where it is to write down its orders.
+    let (address, orders) = employer.job().split_once(' ').unwrap();
     let orders = OpenOptions::new().append(true).create(true).open(orders).unwrap();
     let orders = Arc::new(orders);
     let order = async move |Param(id): Param<usize>| {
@@ -100,11 +67,9 @@ fn is_a_server_when_told_so() {
         .route("/", get(read))
         .route("/health", get(async || ()))
         .route("/orders/{id}", post(order));
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let listener = TcpListener::bind(address).await.unwrap();
-        println!("serves at {}", listener.local_addr().unwrap());
-        axum::serve(listener, router).await.unwrap();
-    });
+    let listener = TcpListener::bind(address).await.unwrap();
+    employer.tell(&listener.local_addr().unwrap().to_string()).await;
+    axum::serve(listener, router).await.unwrap();
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +82,7 @@ struct Counts {
 
 /// Three servers behind a proxy, which gets reads, that may be repeated, and orders, that may not.
 struct Scene {
-    servers: Vec<Process>,
+    servers: Vec<Server>,
     pool: Pool<Upstream>,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
@@ -130,7 +95,8 @@ impl Scene {
         let orders = format!("tower-keep-orders-{name}-{}", std::process::id());
         let orders = std::env::temp_dir().join(orders);
         let any = ([127, 0, 0, 1], 0).into();
-        let servers: Vec<_> = (0..3).map(|_| Process::start(any, &orders)).collect();
+        let servers = [(); 3].map(|()| Server::start(any, &orders));
+        let servers = join_all(servers).await;
         let check = HealthCheck::http("/health").interval(INTERVAL).fall(2).rise(1);
         let backends = servers
             .iter()
@@ -187,9 +153,9 @@ impl Scene {
         until("it goes on", || async { self.counts.reads.load(SeqCst) >= before + more }).await;
     }
 
-    fn restart(&mut self, at: usize) {
+    async fn restart(&mut self, at: usize) {
         let address = self.servers[at].address;
-        self.servers[at] = Process::start(address, &self.orders);
+        self.servers[at] = Server::start(address, &self.orders).await;
     }
 
     /// Until that server is or isn't used, and for how long it wasn't so.
@@ -226,15 +192,15 @@ async fn while_one_is_healthy_no_read_fails_and_no_order_comes_twice() {
     for round in 0..4 {
         let (one, other) = (round % 3, (round + 1) % 3);
         scene.goes_on(100).await;
-        scene.servers[one].kill();
+        scene.servers[one].process.kill();
         let killed = scene.is(one, false).await;
         scene.goes_on(50).await;
         // From here on one is left, and this one doesn't even refuse.
-        scene.servers[other].signal("-STOP");
+        scene.servers[other].process.pause();
         let stopped = scene.is(other, false).await;
         scene.goes_on(100).await;
-        scene.restart(one);
-        scene.servers[other].signal("-CONT");
+        scene.restart(one).await;
+        scene.servers[other].process.resume();
         let back = (scene.is(one, true).await, scene.is(other, true).await);
         println!("killed: out after {killed:?}; stopped: after {stopped:?}; back after {back:?}");
     }
@@ -246,9 +212,9 @@ async fn all_can_be_restarted_one_after_the_other() {
     let mut scene = Scene::start("restarted").await;
     for at in 0..3 {
         scene.goes_on(100).await;
-        scene.servers[at].kill();
+        scene.servers[at].process.kill();
         scene.is(at, false).await;
-        scene.restart(at);
+        scene.restart(at).await;
         scene.is(at, true).await;
     }
     scene.goes_on(100).await;
