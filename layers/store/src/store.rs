@@ -159,7 +159,8 @@ impl Store {
     }
 
     /// Whether this node hears what the others invalidate and the second tier is in use. Always
-    /// false without one. A few loads, no I/O: cheap enough to be asked on every request.
+    /// false without one. A few loads and a look at the clock, no I/O: cheap enough to be asked on every
+    /// request.
     pub fn is_synced(&self) -> bool {
         self.0.is_synced()
     }
