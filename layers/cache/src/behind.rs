@@ -1,7 +1,7 @@
 //! What is fetched behind the clients' backs: early, or again after a failure.
 
 use http::Response;
-use tower_keep_store::{Count, Hit, Retry, State, Timestamp};
+use tower_keep_store::{Count, Hit, Retry, State, Ticket, Timestamp};
 
 use crate::body::CacheBody;
 use crate::core::Core;
@@ -107,10 +107,10 @@ impl Core {
         !is_paused
     }
 
-    /// A refresh of what was found, if anything was, has failed.
-    pub(crate) fn refresh_failed(&self, found: Option<&Hit<Stored>>) {
+    /// A refresh of what was found, if anything was, by the fill with `ticket`, has failed.
+    pub(crate) fn refresh_failed(&self, ticket: &Ticket, found: Option<&Hit<Stored>>) {
         if let Some(hit) = found {
-            self.space.refresh_failed(hit, self.settings.retry_pause);
+            self.space.refresh_failed(ticket, hit, self.settings.retry_pause);
         }
     }
 }

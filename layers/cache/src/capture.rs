@@ -145,6 +145,7 @@ impl Capture {
             }
             if let Some(both) = united(stored, &response, core.settings.max_body) {
                 response = both;
+                hold.ticket.builds_on(hit);
                 // It is invalidated by the tags of either.
                 let more: Vec<Tag> =
                     hit.all_tags().filter(|tag| !tags.contains(tag)).cloned().collect();

@@ -144,7 +144,7 @@ where
                     () = unwanted(&mut answer, &lead, &bounds) => return,
                     () = hangs.as_mut(), if patient => {
                         patient = false;
-                        core.refresh_failed(stale.as_ref());
+                        core.refresh_failed(lead.ticket(), stale.as_ref());
                         if let Some(reply) = stands_in() {
                             lead.land(Landing::Failed(Failure::hanging(stale.clone())));
                             let (nobody, _) = oneshot::channel();

@@ -115,7 +115,7 @@ where
             result => (result, "failed"),
         };
         let Self { core, asked, directives, lead, answer, status, failures, .. } = self;
-        core.refresh_failed(stale.as_ref());
+        core.refresh_failed(lead.ticket(), stale.as_ref());
         let stand_in = respond::stand_in(&core, stale.as_ref(), &directives, &asked, status);
         // Closed first: who asks from here on leads a fill of its own.
         lead.close();
@@ -148,6 +148,7 @@ where
     /// What is stored has been validated (RFC 9111 §4.3.4).
     async fn renew(self, hit: &Hit<Stored>, stored: &StoredResponse, validation: Parts) {
         let Self { core, asked, place, lead, answer, seen, status, times, .. } = self;
+        lead.ticket().builds_on(hit);
         let Renewal { response: renewed, vary, tags, aside, refusal } =
             Renewal::of(&core.settings, &asked, times, hit, stored, &validation);
         let status = match refusal {
@@ -214,6 +215,7 @@ where
         freshen(&mut headers, &parts.headers, SetCookie::Store);
         remove_digests(&mut headers);
         headers.insert(CONTENT_LENGTH, part.of.into());
+        self.lead.ticket().builds_on(hit);
         let left = (rest.1 - rest.0 + 1) as u64;
         let (before, after) = if part.first == 0 {
             (stored.body.clone(), Bytes::new())

@@ -139,8 +139,15 @@ where
             stored.validators.apply(request.headers_mut());
         }
         let request_ms = core.now_ms();
+        let began;
+        let ticket = if let Some(hold) = &hold {
+            &hold.ticket
+        } else {
+            began = core.space.begin(&[core.space.key(look.place.key())]);
+            &began
+        };
         let stand_in = || {
-            core.refresh_failed(found.as_ref());
+            core.refresh_failed(ticket, found.as_ref());
             respond::stand_in(&core, found.as_ref(), &directives, &asked, status)
         };
         let wish = asked.wish(&directives);
@@ -262,6 +269,7 @@ impl Told<'_> {
             && describes(&parts.headers, &stored.validators, len)
             && stored.part.is_none();
         if is_same && let Some(Hold { ticket, seen }) = hold {
+            ticket.builds_on(hit);
             let asked = &Asked { method: Method::GET, ..asked.clone() };
             let Renewal { response, vary, tags, refusal, .. } =
                 Renewal::of(&core.settings, asked, times, hit, stored, &parts);

@@ -8,6 +8,7 @@ mod remote;
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::sync::Semaphore;
 use tower::Layer;
 use tower_keep_cache::{Cache, CacheLayer};
@@ -122,4 +123,36 @@ async fn variants_that_two_nodes_fetch_at_once_end_up_under_one_rule() {
         assert!(got.is_hit(), "{language}: {}", got.cache());
     }
     assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_was_invalidated_elsewhere_is_not_stored_for_being_validated() {
+    let remote = SilentRemote::default();
+    let origin = Origin::new(|n, request| async move {
+        let tag = request.uri().path().trim_start_matches('/').to_owned();
+        let fields = [("cache-control", "max-age=600"), ("etag", "\"1\""), ("cache-tag", &tag)];
+        let mut response = answer(&fields, n.to_string());
+        if request.headers().contains_key("if-none-match") {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        response
+    });
+    let [a, b] = [(); 2].map(|()| {
+        let store = Store::builder().l1(L1::bytes(16 << 20)).l2(remote.clone()).build().unwrap();
+        let cache = CacheLayer::builder(store.clone()).build().unwrap().layer(origin.clone());
+        (store, cache)
+    });
+    let ask = async |path: &str, fields: &[(&str, &str)]| {
+        let got = send(&b.1, request("GET", path, fields)).await;
+        settle().await;
+        got.text().to_owned()
+    };
+    assert_eq!(ask("http://example.com/t", &[]).await, "1");
+    a.0.invalidate_tag("t").await.unwrap();
+    // Node b hasn't heard of that. But it hears of what comes later.
+    a.0.invalidate_tag("u").await.unwrap();
+    assert_eq!(ask("http://example.com/u", &[]).await, "2");
+    let validated = ask("http://example.com/t", &[("cache-control", "no-cache")]).await;
+    assert_eq!(validated, "1", "the origin says that it is still good");
+    assert_eq!(ask("http://example.com/t", &[]).await, "4");
 }

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use smallvec::SmallVec;
 
 use crate::epoch::Moment;
 use crate::key::{KeyRef, Prehashed};
+use crate::slot::{Hit, Slot};
 use crate::time::Timestamp;
 
 /// Set once a fill has been overtaken.
@@ -67,7 +68,8 @@ impl Fences {
             map.entry(*hash).or_default().push(Arc::clone(&fence));
         }
         let order = self.next_order();
-        Ticket { fences: Arc::clone(self), fence, hashes, as_of, began, order }
+        let base = OnceLock::new();
+        Ticket { fences: Arc::clone(self), fence, hashes, as_of, began, order, base }
     }
 
     /// As [`overtake`](Self::overtake), and a ticket for the one who does so.
@@ -122,9 +124,22 @@ pub struct Ticket {
     as_of: Moment,
     began: Timestamp,
     order: u64,
+    base: OnceLock<Arc<Slot>>,
 }
 
 impl Ticket {
+    /// What the fill gets may be made of the entry `hit`, as where the origin merely validates it. Such a
+    /// value is older than the fill: it isn't stored, nor given to any who wait for it, once the entry
+    /// has been invalidated. One entry counts, the first.
+    pub fn builds_on<V>(&self, hit: &Hit<V>) {
+        let _ = self.base.set(hit.slot());
+    }
+
+    /// The entry that the fill [builds on](Self::builds_on).
+    pub(crate) fn base(&self) -> Option<&Arc<Slot>> {
+        self.base.get()
+    }
+
     /// What the fill had seen when it began.
     pub(crate) fn as_of(&self) -> Moment {
         self.as_of

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::epoch::Moment;
+use crate::slot::Slot;
 use crate::tag::Tag;
 use crate::tag_table::TagTable;
 use crate::time::Timestamp;
@@ -21,6 +22,8 @@ pub struct Proof {
     pub(crate) as_of: Moment,
     pub(crate) began: Timestamp,
     pub(crate) tags: Arc<[Tag]>,
+    /// What it is made of, if of anything that was fetched earlier.
+    pub(crate) base: Option<Arc<Slot>>,
 }
 
 impl Proof {
@@ -32,6 +35,7 @@ impl Proof {
     pub(crate) fn satisfies(&self, asking: Asking, table: &TagTable) -> bool {
         let is_covered = |tag| self.as_of.covers(table.last(tag));
         self.began >= asking.oldest
+            && self.base.as_ref().is_none_or(|base| base.is_valid())
             && (self.as_of.covers(asking.at) || self.tags.iter().all(is_covered))
     }
 }

@@ -39,6 +39,7 @@ pub use self::config::RedisBuilder;
 use self::connection::Connection;
 use self::follow::Follower;
 use self::operation::Operation;
+use self::scripts::random;
 use crate::epoch::Epochs;
 use crate::error::{Error, RemoteError};
 use crate::event::Announcement;
@@ -226,7 +227,7 @@ impl Remote for Redis {
         Box::pin(async move {
             let keys = std::iter::once(connection.clock_key())
                 .chain(tags.iter().map(|tag| connection.tag_key(tag)));
-            let args = vec![known.to_string().into(), millis(connection.tag_lifetime)];
+            let args = vec![known.to_string().into(), millis(connection.tag_lifetime), random()];
             let answer: Vec<String> =
                 connection.run(&connection.scripts.resolve, keys.collect(), args).await?;
             let numbers = answer.iter().map(|n| n.parse()).collect::<Result<Vec<u64>, _>>();
@@ -272,6 +273,7 @@ impl Remote for Redis {
                 connection.channel().into(),
                 Bytes::from(Announcement::tag_prefix(sender, strength)).into(),
                 tag.as_str().into(),
+                random(),
             ];
             let keys = vec![connection.clock_key(), connection.tag_key(&tag)];
             let epoch: String = connection.run(&connection.scripts.invalidate, keys, args).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::early::Beta;
 use crate::epoch::Moment;
 use crate::tag::Tag;
-use crate::tag_table::Stamps;
+use crate::tag_table::{Stamps, TagStamp};
 use crate::throttle::{Retry, Throttle};
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
@@ -72,7 +72,8 @@ impl Slot {
 
     /// If this is what lies in `there`, read once more: takes over what came of refreshing that.
     pub(crate) fn inherit(&self, there: &Self) {
-        if there.lifetime == self.lifetime {
+        let is_softened = |slot: &Self| slot.softened.load(Ordering::Acquire);
+        if there.lifetime == self.lifetime && is_softened(there) == is_softened(self) {
             self.throttle.inherit(&there.throttle);
             let early_after = there.early_after.load(Ordering::Relaxed);
             self.early_after.store(early_after, Ordering::Relaxed);
@@ -83,6 +84,11 @@ impl Slot {
     pub(crate) fn soften(&self) {
         self.softened.store(true, Ordering::Release);
         self.throttle.end();
+    }
+
+    /// Whether none of its tags was invalidated since it was stored. It may be too old all the same.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.stamps.iter().all(TagStamp::is_valid)
     }
 
     pub(crate) fn state(&self, now: Timestamp) -> State {
@@ -151,6 +157,10 @@ impl<V> Hit<V> {
     pub fn again(&self, now: Timestamp) -> Option<Self> {
         let state = self.slot.state(now);
         (state != State::Gone).then(|| Self { state, ..self.clone() })
+    }
+
+    pub(crate) fn slot(&self) -> Arc<Slot> {
+        Arc::clone(&self.slot)
     }
 
     /// Whether it may be given to one for whom what was fetched before `oldest` is too old.

@@ -168,7 +168,8 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// As of when a fill with `ticket` and `tags` gets what it gets.
     pub fn proof(&self, ticket: &Ticket, tags: &[Tag]) -> Proof {
         let tags = self.all_tags(tags).into();
-        Proof { as_of: ticket.as_of(), began: ticket.began(), tags }
+        let base = ticket.base().cloned();
+        Proof { as_of: ticket.as_of(), began: ticket.began(), tags, base }
     }
 
     /// For one who begins to wait for what another fetches.
@@ -300,7 +301,10 @@ impl<V: Send + Sync + 'static> Space<V> {
     ) -> Option<Hit<V>> {
         let inner = self.inner();
         let stamped = self.stamped(tags).await;
-        if predates(ticket.as_of(), &stamped.stamps) {
+        // Its tags' epochs, just learned, tell of all invalidations that came before: also of those that
+        // this node had yet to hear of when the fill began.
+        let is_outdated = ticket.base().is_some_and(|base| !base.is_valid());
+        if is_outdated || predates(ticket.as_of(), &stamped.stamps) {
             inner.counters.overtaken.add();
             return None;
         }
@@ -425,11 +429,13 @@ impl<V: Send + Sync + 'static> Space<V> {
         is_due
     }
 
-    /// A refresh of this entry has failed: its origin isn't asked again for `pause`, or up to a fifth
-    /// less. See [`Hit::retry`].
-    pub fn refresh_failed(&self, hit: &Hit<V>, pause: Duration) {
-        let inner = self.inner();
-        hit.refresh_failed(inner.clock.now(), pause, inner.tags.now());
+    /// A refresh of this entry, by the fill with `ticket`, has failed: its origin isn't asked again for
+    /// `pause`, or up to a fifth less; unless the entry was invalidated or expired since that fill began,
+    /// which is a reason to ask. See [`Hit::retry`].
+    pub fn refresh_failed(&self, ticket: &Ticket, hit: &Hit<V>, pause: Duration) {
+        if !ticket.is_overtaken() {
+            hit.refresh_failed(self.inner().clock.now(), pause, ticket.as_of());
+        }
     }
 
     /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale

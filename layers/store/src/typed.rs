@@ -65,7 +65,9 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     }
 
     /// Ends a fill that takes longer: those who wait get the stale value if there is one, else
-    /// [`FillError::TimedOut`]. Default: 30 s.
+    /// [`FillError::TimedOut`]. With a [lease](crate::StoreBuilder::lease), a fill first waits as long
+    /// for that of another node at the most; so a caller may wait twice as long, if both hang.
+    /// Default: 30 s.
     #[must_use]
     pub fn hard_timeout(mut self, timeout: Duration) -> Self {
         self.hard_timeout = timeout;

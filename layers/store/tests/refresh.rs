@@ -216,6 +216,28 @@ async fn an_invalidation_ends_the_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_expires_while_a_refresh_fails_is_refreshed_without_a_pause() {
+    let ttl = lasting();
+    for by_tag in [true, false] {
+        let (store, numbers, origin) = in_need(&ttl, FILL).await;
+        let failing = tokio::spawn({
+            let (numbers, origin, ttl) = (numbers.clone(), origin.clone(), ttl.clone());
+            async move { origin.ask(&numbers, &ttl).await.0 }
+        });
+        sleep(FILL / 2).await;
+        if by_tag {
+            store.expire_tag("t").await.unwrap();
+        } else {
+            numbers.expire(&1).await;
+        }
+        assert_eq!(failing.await.unwrap().unwrap(), 1);
+        origin.set_down(false);
+        let (got, waited) = origin.ask(&numbers, &ttl).await;
+        assert_eq!((got.unwrap(), waited), (3, FILL), "by tag: {by_tag}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn plain_reads_are_served_in_need_too() {
     let ttl = lasting();
     let (_store, numbers, origin) = in_need(&ttl, Duration::ZERO).await;

@@ -8,6 +8,7 @@ mod deaf;
 #[path = "support/nodes.rs"]
 mod nodes;
 
+use std::collections::HashSet;
 use std::io;
 use std::time::Duration;
 
@@ -225,4 +226,25 @@ async fn an_epoch_that_was_lost_is_never_there_again() {
         assert!(!seen.contains(&found), "{found} again: {seen:?}");
         seen.push(found);
     }
+}
+
+#[tokio::test]
+async fn an_epoch_drawn_while_the_clock_is_behind_is_not_drawn_again_by_a_server_that_lost_it() {
+    let server = RedisServer::start().await;
+    let a = node(&server).await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let number = redis.bucket(b"number:1");
+    let key = format!("tk:r:2:{number}");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let ahead = (now + Duration::from_secs(24 * 3600)).as_micros().to_string();
+    let mut drawn = HashSet::new();
+    for _ in 0..4 {
+        // As a replica that takes over without having the last.
+        server.command(&[b"SET", key.as_bytes(), ahead.as_bytes()]).await;
+        numbers(&a).remove(&1).await;
+        drawn.insert(redis.removals(vec![number]).await.unwrap()[0]);
+    }
+    let ahead: u64 = ahead.parse().unwrap();
+    assert!(drawn.iter().all(|epoch| (1..=65_536).contains(&(epoch - ahead))), "{drawn:?}");
+    assert!(drawn.len() > 1, "{drawn:?}");
 }

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::connection::Connection;
 use super::operation::{Operation, is_elsewhere};
+use super::scripts::random;
 use crate::error::RemoteError;
 use crate::event::Announcement;
 use crate::remote::Removal;
@@ -106,7 +107,8 @@ impl Connection {
         let prefix = Bytes::from(Announcement::key_prefix(sender, strength));
         let channel = self.channel();
         let both = async {
-            let how: [Value; 3] = [(&channel).into(), prefix.clone().into(), begin.try_into()?];
+            let how: [Value; 4] =
+                [(&channel).into(), prefix.clone().into(), begin.try_into()?, random()];
             let keys = vec![entry.clone(), bucket.clone()];
             let all = args.iter().cloned().chain(how).collect();
             let replace = Operation::Run { script: &scripts.replace, keys, args: all };
@@ -121,7 +123,7 @@ impl Connection {
             let stored = put.on(&link, patience).await?;
             if stored.as_i64() == Some(1) {
                 let key = Bytes::copy_from_slice(key);
-                let args = vec![channel.into(), prefix.into(), key.into()];
+                let args = vec![channel.into(), prefix.into(), key.into(), random()];
                 let touch = Operation::Run { script: &scripts.touch, keys: vec![bucket], args };
                 touch.on(&link, patience).await?;
             }

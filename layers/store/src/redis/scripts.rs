@@ -6,13 +6,14 @@
 //! hash slot (the braces are literal), so that the scripts may touch several of them on a Cluster;
 //! entries are spread over all slots.
 //!
-//! An epoch is the server's time in microseconds, or one more than the last, or one more than the
-//! caller knows of, whichever is highest: it grows even if the clock key is lost or the clock steps
-//! back. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
+//! An epoch is the server's time in microseconds, or more than the last, or more than the caller knows
+//! of, whichever is highest: it grows even if the clock key is lost or the clock steps back. How much
+//! more is left to chance where the server's clock is far behind: one that has lost the last epochs in a
+//! failover would otherwise draw the very same again, for something else. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
 //! What is more than a year ahead of the server is no epoch: it would be the last one ever.
 //!
 //! A removal, and whatever else is announced of a single key, gives the bucket of that key a new removal
-//! epoch: the server's time, or one more than the last. The bucket's key is in the same slot as the
+//! epoch: the server's time, or more than the last. The bucket's key is in the same slot as the
 //! entry, and both are written by one script, which Redis replicates and persists as a whole: so a
 //! server that lacks the one lacks the other, too. These keys don't expire: a lost one costs each node
 //! what its first tier holds of the bucket.
@@ -23,6 +24,7 @@
 //! something begins with PERSIST, which takes no memory. Not with DEL: a key that isn't there any more
 //! can't be written while its slot is on its way to another primary.
 
+use fred::types::Value;
 use fred::types::scripts::Script;
 
 /// A script may look at keys of all slots that its server has, also when memory is short: what it writes
@@ -44,6 +46,13 @@ local function read(key, pattern)
   return found
 end
 local function text(n) return string.format('%.0f', n) end
+-- ARGV ends with a number drawn at random, where epochs are drawn.
+local function after(last, span)
+  if last < now then return now end
+  -- Two that are drawn at the same time need not be far apart, or a busy clock would run ahead.
+  if last - now < 1000000 then return last + 1 end
+  return last + 1 + tonumber(ARGV[#ARGV]) % span
+end
 local function packed(n)
   return struct.pack('<I4I4', n % 4294967296, math.floor(n / 4294967296))
 end
@@ -69,16 +78,14 @@ end
 local known = tonumber(ARGV[1])
 if known > horizon then known = 0 end
 local function draw(floor)
-  local epoch = now
   local last, since, evicted = clock(KEYS[1])
-  if last and epoch <= last then epoch = last + 1 end
-  if epoch <= floor then epoch = floor + 1 end
+  local epoch = after(math.max(last or 0, floor), 64)
   -- Without a clock (first use, flushed, evicted) nobody knows what was lost with it.
   return epoch, since or epoch, evicted or evictions() or 0
 end
 ";
 
-/// KEYS: clock, tags. ARGV: highest epoch known, tag lifetime (ms).
+/// KEYS: clock, tags. ARGV: highest epoch known, tag lifetime (ms), random number.
 /// Returns for each tag: hard, soft, touched.
 const RESOLVE: &str = r"
 local last, since, evicted = clock(KEYS[1])
@@ -113,7 +120,7 @@ return out
 ";
 
 /// KEYS: clock, tag. ARGV: highest epoch known, tag lifetime (ms), 'hard' or 'soft', channel, the
-/// announcement before the epoch, the announcement after it. Returns the epoch.
+/// announcement before the epoch, the announcement after it, random number. Returns the epoch.
 const INVALIDATE: &str = r"
 local hard, soft = tag(KEYS[2])
 local epoch, since, evicted = draw(math.max(known, hard, soft))
@@ -152,7 +159,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 const ANNOUNCE: &str = r"
 local function announce(bucket, channel, prefix, key)
   local before = read(bucket, '^(%d+)$')[1] or 0
-  local epoch = math.max(now, before + 1)
+  local epoch = after(before, 65536)
   redis.call('PERSIST', bucket)
   redis.call('SET', bucket, text(epoch))
   redis.call('PUBLISH', channel, prefix .. packed(epoch) .. packed(before) .. key)
@@ -160,13 +167,13 @@ end
 ";
 
 /// KEYS: entry, its bucket. ARGV: as [`STORE`], channel, what the announcement begins with, where in
-/// the entry's key the store's own begins.
+/// the entry's key the store's own begins, random number.
 const REPLACE: &str = r"
 announce(KEYS[2], ARGV[6], ARGV[7], string.sub(KEYS[1], tonumber(ARGV[8])))
 return 1
 ";
 
-/// KEYS: bucket. ARGV: channel, what the announcement begins with, key.
+/// KEYS: bucket. ARGV: channel, what the announcement begins with, key, random number.
 const TOUCH: &str = r"
 announce(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
 return 1
@@ -257,6 +264,11 @@ local history = type(info) == 'string' and string.match(info, 'master_replid:(%x
 local now = redis.call('TIME')
 return {now[1], now[2], history}
 ";
+
+/// What the scripts that draw epochs are given: theirs, made from the same seed each time, is no chance.
+pub(super) fn random() -> Value {
+    i64::from(fastrand::u32(..)).into()
+}
 
 /// The scripts, each with its digest.
 #[derive(Clone, Debug)]

@@ -126,7 +126,7 @@ impl StoreBuilder {
     /// call for themselves; where the value turns out to be for its caller alone
     /// ([`Fill::pass`](crate::Fill::pass), a response that isn't storable) or too large for the second
     /// tier, at once, and for some seconds nobody waits. A node that was replaced, and comes late,
-    /// stores nothing.
+    /// stores nothing; only where the second tier doesn't answer it, its own first tier keeps what it got.
     ///
     /// A stale value that may be served while it is refreshed is refreshed by one node. Without the
     /// second tier, or when that is full, everybody calls for themselves, as without this.

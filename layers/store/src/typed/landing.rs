@@ -130,6 +130,10 @@ impl<F> Filler<F> {
         counters.fills.add();
         // Nor what was invalidated by tag meanwhile.
         let stale = stale.and_then(|hit| hit.again(space.store().now()));
+        if let Some(hit) = &stale {
+            // Whether or not it makes use of what it is given.
+            lead.ticket().builds_on(hit);
+        }
         let earlier = stale.clone().map(Hit::into_value);
         // The closure may panic, too, before there is a future.
         let fill = AssertUnwindSafe(async { (self.fill)(earlier).await }).catch_unwind();
@@ -145,16 +149,10 @@ impl<F> Filler<F> {
             let (value, keep) = match filled.verdict {
                 Verdict::Keep(value) => (Arc::new(value), true),
                 Verdict::Pass(value) => (Arc::new(value), false),
-                Verdict::NotModified => (
-                    stale
-                        .as_ref()
-                        .map(|hit| hit.clone().into_value())
-                        .ok_or(FillError::NothingToKeep)?,
-                    // The fill may have begun while its invalidation was being made.
-                    stale
-                        .as_ref()
-                        .is_some_and(|hit| hit.state_at(space.store().now()) != State::Gone),
-                ),
+                Verdict::NotModified => {
+                    let stale = stale.as_ref().ok_or(FillError::NothingToKeep)?;
+                    (stale.clone().into_value(), true)
+                }
             };
             Ok((value, keep.then_some(ttl), tags))
         });
@@ -172,7 +170,7 @@ impl<F> Filler<F> {
             Err(error) => {
                 counters.failed_fills.add();
                 if let Some(hit) = &stale {
-                    space.refresh_failed(hit, self.retry_pause);
+                    space.refresh_failed(lead.ticket(), hit, self.retry_pause);
                 }
                 // One who waits falls back on what it knows; one who came from the second tier's
                 // stale value has it here.

@@ -1,0 +1,83 @@
+//! A value that another node has invalidated doesn't come back by being validated, also not by a node that
+//! has yet to hear of it.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/deaf.rs"]
+mod deaf;
+#[path = "support/nodes.rs"]
+mod nodes;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tower_keep_store::{Fill, Redis, Store, Ttl, Typed};
+use tower_keep_testing::RedisServer;
+
+use deaf::Deaf;
+use nodes::{node, node_on, numbers, until, written};
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// A node `b` that doesn't hear what `a` invalidates. It holds a stale 1 at 1, tagged "t", of which it
+/// hasn't heard that it was invalidated; but it knows of an epoch that was drawn later.
+async fn behind(server: &RedisServer) -> (Store, Store) {
+    let a = node(server).await;
+    let redis = Redis::builder(&server.url()).heartbeat(LONG).connect().await.unwrap();
+    let deaf = Deaf::new(redis);
+    let b = node_on(deaf.clone()).await;
+    let stale = Ttl::new(Duration::ZERO).stale_if_error(LONG).tags(["t"]);
+    numbers(&b).set(&1, 1, stale).await.unwrap();
+    deaf.set(true);
+    a.invalidate_tag("t").await.unwrap();
+    fill(&numbers(&b), 2, "u").await;
+    written(server, "tk:2:number:2").await;
+    (a, b)
+}
+
+async fn fill(numbers: &Typed<u64, u32>, key: u64, tag: &str) -> u32 {
+    let fill = || async { Ok::<_, io::Error>(2) };
+    *numbers.get_or_try_set(&key, Ttl::new(LONG).tags([tag]), fill).await.unwrap()
+}
+
+/// What a caller gets whose fill, told to `go`, finds the earlier value unmodified.
+async fn validated(numbers: Typed<u64, u32>, go: Arc<Notify>) -> u32 {
+    let validates = move |earlier: Option<Arc<u32>>| async move {
+        go.notified().await;
+        Ok::<_, io::Error>(earlier.map_or(Fill::value(2), |_| Fill::not_modified()))
+    };
+    *numbers.get_or_try_refresh(&1, Ttl::new(LONG).tags(["t"]), validates).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_another_node_invalidated_is_not_kept_for_being_validated() {
+    let server = RedisServer::start().await;
+    let (a, b) = behind(&server).await;
+    let go = Arc::new(Notify::new());
+    go.notify_one();
+    assert_eq!(validated(numbers(&b), go).await, 1, "it hasn't heard");
+    until("b has decided", async || b.stats().overtaken > 0 || numbers(&b).contains(&1).await)
+        .await;
+    assert_eq!((numbers(&b).get(&1).await, numbers(&a).get(&1).await), (None, None));
+    assert_eq!(fill(&numbers(&b), 1, "t").await, 2);
+}
+
+#[tokio::test]
+async fn who_has_heard_of_it_is_not_given_what_is_being_validated() {
+    let server = RedisServer::start().await;
+    let (a, b) = behind(&server).await;
+    let go = Arc::new(Notify::new());
+    let leads = tokio::spawn(validated(numbers(&b), Arc::clone(&go)));
+    until("it runs", async || b.stats().fills == 2).await;
+    // Now b hears of it, from what lies in Redis.
+    fill(&numbers(&a), 3, "t").await;
+    written(&server, "tk:2:number:3").await;
+    assert_eq!(fill(&numbers(&b), 3, "t").await, 2);
+    let of_b = numbers(&b);
+    let follows = tokio::spawn(async move { fill(&of_b, 1, "t").await });
+    until("another waits", async || b.stats().coalesced == 1).await;
+    go.notify_one();
+    assert_eq!((leads.await.unwrap(), follows.await.unwrap()), (1, 2));
+}
