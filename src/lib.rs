@@ -13,6 +13,7 @@
 //! | `balance` | `balance`: pools of backends, health checks, `Balance`, `Retry` | |
 //! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
+//! | `auth` | `auth`: JSON Web Tokens, `Verifier` | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
 //! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |
@@ -32,6 +33,10 @@ pub use tower_keep_cache as cache;
 /// Pools of backends, balancing, retries and the proxy: all of `tower-keep-balance`.
 #[cfg(feature = "balance")]
 pub use tower_keep_balance as balance;
+
+/// JSON Web Tokens: all of `tower-keep-auth`.
+#[cfg(feature = "auth")]
+pub use tower_keep_auth as auth;
 
 /// What a service needs most: `use tower_keep::prelude::*;`.
 pub mod prelude {
