@@ -35,7 +35,9 @@ type Members = OnceLock<Map<String, Value>>;
 pub(crate) struct Inner<C> {
     pub(crate) claims: Claims,
     pub(crate) extra: C,
-    /// The payload as it was signed.
+    /// Header and payload in base64url, as they were signed.
+    pub(crate) signed: Box<[u8]>,
+    /// The payload, decoded.
     pub(crate) payload: Box<str>,
     pub(crate) members: Members,
     pub(crate) algorithm: Algorithm,
@@ -103,6 +105,10 @@ impl<C> Verified<C> {
     /// expires.
     pub fn accepted_until(&self) -> Option<NumericDate> {
         Some(self.inner.until).filter(|until| until.as_millis() != i64::MAX)
+    }
+
+    pub(crate) fn signed(&self) -> &[u8] {
+        &self.inner.signed
     }
 
     pub(crate) fn is_current(&self, now: NumericDate) -> bool {

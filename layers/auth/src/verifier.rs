@@ -23,13 +23,13 @@ use crate::verified::{self, Inner, Untyped, Verified};
 pub use builder::VerifierBuilder;
 pub use future::Verify;
 
-use seen::Seen;
+use seen::{Seen, Sought};
 
 /// Verifies tokens of the issuers that it trusts. Cloning one is cheap, and the clones share what
 /// they remember.
 ///
-/// A token that was accepted is remembered by its digest: when it is seen again, only its times and
-/// its key are checked. Neither what is remembered nor the keys are behind a lock that waits for I/O.
+/// A token that was accepted is remembered: when it is seen again, only its times and its key are
+/// checked. Neither what is remembered nor the keys are behind a lock that anybody holds for long.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -114,20 +114,19 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Verifier<C> {
         if token.len() > *max_len {
             return Err(Refusal::TooLong.into());
         }
-        let Some(seen) = seen else {
+        let Some((seen, sought)) = seen.as_ref().zip(Sought::new(token)) else {
             return self.shared.judge(token, look_again);
         };
-        let digest = seen::digest(token);
-        if let Some(verified) = seen.get(&digest) {
+        if let Some(verified) = seen.get(&sought) {
             if verified.is_current(clock.now()) {
                 return Ok(verified);
             }
-            // It has expired, or its key is gone, or the clock was set back. Whoever put another one
-            // there meanwhile loses nothing but time.
-            seen.remove(&digest);
+            // It has expired, or its key is gone, or the clock was set back. If another one has come
+            // in its place meanwhile, that costs time and nothing else.
+            seen.remove(&sought);
         }
         let verified = self.shared.judge(token, look_again)?;
-        seen.insert(digest, verified.clone());
+        seen.insert(&sought, verified.clone());
         Ok(verified)
     }
 }
@@ -179,7 +178,8 @@ impl<C: DeserializeOwned> Shared<C> {
         let extra = serde_json::from_str(&payload).map_err(|_| Refusal::ClaimsMismatch)?;
         let (from, until) = issuer.window(&claims);
         let (payload, algorithm) = (payload.into(), header.algorithm);
-        let inner = Inner { claims, extra, payload, members, algorithm, slot, from, until };
+        let signed = token.signed().into();
+        let inner = Inner { claims, extra, signed, payload, members, algorithm, slot, from, until };
         let verified = Verified::new(inner);
         Ok(verified)
     }

@@ -67,9 +67,8 @@ impl<C> VerifierBuilder<C> {
         self
     }
 
-    /// The most bytes to remember tokens in that were accepted. A token takes about three times the
-    /// size of its payload and 512 bytes, so that the default, 16 MiB, is enough for some ten
-    /// thousand. 0 remembers none.
+    /// The most bytes to remember tokens in that were accepted; 0 remembers none. Default: 16 MiB. A
+    /// token is taken to need 512 bytes, and three times the length of its header and claims.
     pub fn remember(mut self, bytes: u64) -> Self {
         self.remember = bytes;
         self

@@ -1,33 +1,44 @@
-//! Tokens that were accepted, by the digest of all their bytes.
+//! Tokens that were accepted.
 //!
-//! The digest must be one for which nobody can find a second token: whoever did would be taken for
-//! whom the first one speaks of. So it is SHA-256, and it is over the whole token. The signature
-//! alone would not do, although each is as good as unique: a token with other claims and a known
-//! signature would be found, and accepted, without anybody having signed it.
+//! What is kept of a token is what was signed, and the SHA-256 of the signature: a token is the same
+//! if both are. Nobody who reads this process's memory can send a request with that. The digest finds
+//! the entry; alone, it would not do, though each signature is as good as unique: a token with other
+//! claims and a known signature would be found and accepted, without anybody having signed it.
 //!
-//! `quick_cache` holds them rather than moka, whose lookup would take longer than all the rest here.
+//! A digest of the whole token would be simpler, and too slow: of 800 bytes, it takes longer than all
+//! the rest together. For the same reason `quick_cache` holds the entries, rather than moka.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
+use memchr::memrchr;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use ring::digest::{SHA256, digest as hash};
+use ring::digest::{SHA256, digest};
 
 use crate::verified::Verified;
 
-pub(super) type Digest = [u8; 32];
-
-/// What an entry takes beside what its payload does.
+/// What an entry takes beside what its claims do.
 const OVERHEAD: u64 = 512;
 
-pub(super) fn digest(token: &[u8]) -> Digest {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(hash(&SHA256, token).as_ref());
-    bytes
+/// A token as it is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought<'t> {
+    digest: [u8; 32],
+    signed: &'t [u8],
+}
+
+impl<'t> Sought<'t> {
+    /// None if it isn't a token at all.
+    pub(super) fn new(token: &'t [u8]) -> Option<Self> {
+        let (signed, signature) = token.split_at_checked(memrchr(b'.', token)?)?;
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, signature).as_ref());
+        Some(Self { digest: bytes, signed })
+    }
 }
 
 pub(super) struct Seen<C> {
-    cache: Cache<Digest, Verified<C>, ByPayload, BuildHasherDefault<Prefix>>,
+    cache: Cache<[u8; 32], Verified<C>, ByLength, BuildHasherDefault<Prefix>>,
 }
 
 impl<C> Seen<C> {
@@ -37,33 +48,33 @@ impl<C> Seen<C> {
         let cache = Cache::with(
             entries,
             bytes,
-            ByPayload,
+            ByLength,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
         Self { cache }
     }
 
-    pub(super) fn get(&self, digest: &Digest) -> Option<Verified<C>> {
-        self.cache.get(digest)
+    pub(super) fn get(&self, sought: &Sought<'_>) -> Option<Verified<C>> {
+        self.cache.get(&sought.digest).filter(|verified| verified.signed() == sought.signed)
     }
 
-    pub(super) fn insert(&self, digest: Digest, verified: Verified<C>) {
-        self.cache.insert(digest, verified);
+    pub(super) fn insert(&self, sought: &Sought<'_>, verified: Verified<C>) {
+        self.cache.insert(sought.digest, verified);
     }
 
-    pub(super) fn remove(&self, digest: &Digest) {
-        self.cache.remove(digest);
+    pub(super) fn remove(&self, sought: &Sought<'_>) {
+        self.cache.remove(&sought.digest);
     }
 }
 
-/// The payload is kept, and again in parts as claims of either kind.
+/// What was signed is kept as it is, decoded, and in parts as claims of either kind.
 #[derive(Clone)]
-struct ByPayload;
+struct ByLength;
 
-impl<C> Weighter<Digest, Verified<C>> for ByPayload {
-    fn weight(&self, _: &Digest, verified: &Verified<C>) -> u64 {
-        OVERHEAD + 3 * verified.payload().len() as u64
+impl<C> Weighter<[u8; 32], Verified<C>> for ByLength {
+    fn weight(&self, _: &[u8; 32], verified: &Verified<C>) -> u64 {
+        OVERHEAD + 3 * verified.signed().len() as u64
     }
 }
 
