@@ -54,6 +54,8 @@
 //! `rsa` has an open advisory (RUSTSEC-2023-0071), and makes a boxed verifier for each token. The cost
 //! is that ring has no P-521, secp256k1 and Ed448, and so ES512, ES256K and Ed448 are missing here.
 //! DER is read by RustCrypto's `pkcs1` and `spki`.
+#![doc = ""]
+#![doc = include_str!("../docs/rfcs.md")]
 
 mod algorithm;
 mod claims;
