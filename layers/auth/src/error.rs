@@ -44,7 +44,28 @@ pub enum KeyError {
     Jwk(&'static str),
 }
 
-/// Settings of a verifier that can't work, and what to change.
+/// Why a manager issued no token, or took no key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// A grant asks for a longer life than any token may have.
+    #[error("the token would live longer than `max_ttl` allows")]
+    TtlTooLong,
+    /// Claims of one's own are no JSON object.
+    #[error("claims must be a struct or a map with names")]
+    Claims,
+    /// Claims of one's own have the name of one that the manager sets.
+    #[error("claim {0} is set by the manager; leave it out of your own")]
+    Reserved(&'static str),
+    /// A new key has no name, or that of another key.
+    #[error("a key that is added needs a name that no other has; give it one with `with_kid`")]
+    KeyName,
+    /// The key can't sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// Settings of a verifier or a manager that can't work, and what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {

@@ -9,7 +9,7 @@ pub(crate) mod thumbprint;
 
 use std::fmt;
 
-use ring::{digest, hmac, signature};
+use ring::{digest, hmac, rand, signature};
 
 use crate::algorithm::{Algorithm, Algorithms};
 use crate::error::KeyError;
@@ -221,6 +221,13 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static signature::RsaParamet
         Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
         _ => return None,
     })
+}
+
+/// A name that nobody can guess and that no other has: 128 random bits.
+pub(crate) fn random_name() -> Result<String, KeyError> {
+    let bytes: [u8; 16] =
+        rand::generate(&rand::SystemRandom::new()).map_err(|_| KeyError::NoRandomness)?.expose();
+    Ok(crate::token::encode(&bytes))
 }
 
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {

@@ -2,7 +2,7 @@
 //!
 //! A [`Verifier`] trusts one or more [`Issuer`]s, each with keys, audiences and rules of its own. What
 //! it accepts is [`Verified`]: the registered [`Claims`], and your own as a type of yours. What it
-//! refuses has a [`Refusal`], one reason each.
+//! refuses has a [`Refusal`], one reason each. A [`JwtManager`] issues tokens of one's own.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,6 +45,12 @@
 //! 6. The signature is checked, by four keys at the most.
 //! 7. Only then do the claims count: those that are required, `aud`, `exp`, `nbf`, `iat`.
 //!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `axum` | `JwtManager::jwks_route`: the published keys as a route |
+//!
 //! # Cryptography
 //!
 //! None of it is in this crate. Signatures, digests and randomness are those of
@@ -64,6 +70,7 @@ mod header;
 mod issuer;
 mod json;
 mod key;
+mod manager;
 mod refusal;
 mod source;
 mod time;
@@ -73,9 +80,10 @@ mod verifier;
 
 pub use algorithm::Algorithm;
 pub use claims::Claims;
-pub use error::{BuildError, KeyError};
+pub use error::{BuildError, IssueError, KeyError};
 pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};
+pub use manager::{Grant, Issued, JwtManager, JwtManagerBuilder};
 pub use refusal::{Part, Refusal};
 pub use source::{Change, KeySource, Keys, LookAgain, Wanted};
 pub use time::{Clock, NumericDate};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
     KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
@@ -136,9 +136,7 @@ impl SigningKey {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
                 let secret: [u8; 64] =
                     rand::generate(&random).map_err(|_| KeyError::NoRandomness)?.expose();
-                let mut name = [0; 12];
-                random.fill(&mut name).map_err(|_| KeyError::NoRandomness)?;
-                return Ok(Self::hmac(algorithm, secret)?.with_kid(crate::token::encode(&name)));
+                return Ok(Self::hmac(algorithm, secret)?.with_kid(super::random_name()?));
             }
             _ => {
                 let text = "RSA keys are not made here; make one with `openssl genrsa 3072`";
