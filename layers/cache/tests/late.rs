@@ -156,3 +156,29 @@ async fn what_was_invalidated_elsewhere_is_not_stored_for_being_validated() {
     assert_eq!(validated, "1", "the origin says that it is still good");
     assert_eq!(ask("http://example.com/t", &[]).await, "4");
 }
+
+#[tokio::test]
+async fn what_was_removed_elsewhere_does_not_return_for_being_validated() {
+    for method in ["GET", "HEAD"] {
+        let remote = SilentRemote::default();
+        let origin = Origin::new(|n, request| async move {
+            let fields = [("cache-control", "max-age=600"), ("etag", "\"1\"")];
+            let mut response = answer(&fields, n.to_string());
+            if request.headers().contains_key("if-none-match") {
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+            }
+            response
+        });
+        let [a, b] = [(); 2].map(|()| node(&origin, &remote, true));
+        let ask = async |node: &Cache<Origin>, method: &str, fields: &[(&str, &str)]| {
+            let got = send(node, request(method, "http://example.com/a", fields)).await;
+            settle().await;
+            got.text().to_owned()
+        };
+        assert_eq!(ask(&b, "GET", &[]).await, "1");
+        remove(&a).await;
+        ask(&b, method, &[("cache-control", "no-cache")]).await;
+        let calls = origin.calls();
+        assert_eq!(ask(&a, "GET", &[]).await, (calls + 1).to_string(), "{method}");
+    }
+}

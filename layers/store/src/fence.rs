@@ -149,6 +149,11 @@ impl Ticket {
         self.began
     }
 
+    /// When the oldest was fetched of what the fill gets.
+    pub(crate) fn oldest(&self) -> Timestamp {
+        self.base().map_or(self.began, |base| base.fetched_at.min(self.began))
+    }
+
     /// Where it comes in the order in which fills began, whatever the clocks say.
     pub(crate) fn order(&self) -> u64 {
         self.order

@@ -189,26 +189,31 @@ impl Turn {
         let (Some(span), Some(expected)) = (self.inner.lease, seen.token.clone()) else {
             return Attempt::Go(seen);
         };
-        let mut expected = expected;
+        let (mut expected, mut is_other) = (expected, seen.is_other);
         loop {
+            let seen = |token| Seen { is_other, ..Seen::of(token) };
             match self.claim(expected.clone(), span).await {
                 Some((Leased::Granted(expected), lease)) => {
                     self.inner.counters.leases.add();
                     lease.keep(span);
-                    return Attempt::Go(Seen::leased(expected, lease));
+                    return Attempt::Go(seen(expected).leased(Some(lease)));
                 }
                 Some((Leased::Held(left, begins), _)) => {
+                    // Whatever that lease was put over may be another thing than what was seen.
+                    is_other = true;
                     if !self.wait(&begins, left).await {
-                        return Attempt::Go(Seen::of(begins));
+                        return Attempt::Go(Seen { is_other, ..Seen::of(begins) });
                     }
                     expected = begins;
                 }
-                Some((Leased::Passes(begins), _)) => return Attempt::Go(Seen::of(begins)),
+                Some((Leased::Passes(begins), _)) => {
+                    return Attempt::Go(Seen { is_other: true, ..Seen::of(begins) });
+                }
                 Some((Leased::Changed, _)) if self.changes < CHANGES => {
                     self.changes += 1;
                     return Attempt::LookAgain;
                 }
-                Some((Leased::Changed, _)) | None => return Attempt::Go(Seen::of(expected)),
+                Some((Leased::Changed, _)) | None => return Attempt::Go(seen(expected)),
             }
         }
     }

@@ -55,6 +55,8 @@ struct Shared<V> {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub(crate) token: Option<Bytes>,
+    /// Whether something lay there that was not found to be a value: perhaps what tells of a removal.
+    pub(crate) is_other: bool,
     pub(crate) lease: Option<Arc<Lease>>,
 }
 
@@ -65,11 +67,12 @@ impl Seen {
     }
 
     pub(crate) fn of(token: Bytes) -> Self {
-        Self { token: Some(token), lease: None }
+        Self { token: Some(token), ..Self::default() }
     }
 
-    pub(crate) fn leased(token: Bytes, lease: Arc<Lease>) -> Self {
-        Self { token: Some(token), lease: Some(lease) }
+    /// With a lease, if there is one.
+    pub(crate) fn leased(self, lease: Option<Arc<Lease>>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Whether the lease of the entry comes with it.
@@ -77,9 +80,11 @@ impl Seen {
         self.lease.is_some()
     }
 
-    /// What a lookup found: empty bytes if nothing, none at all if the second tier could not be asked.
-    fn found(found: Option<&Bytes>) -> Self {
-        Self { token: found.map(frame::token), lease: None }
+    /// What a lookup found: empty bytes if nothing, none at all if the second tier could not be asked;
+    /// and whether that is a `hit`.
+    fn found(found: Option<&Bytes>, is_hit: bool) -> Self {
+        let is_other = !is_hit && found.is_some_and(|found| !found.is_empty());
+        Self { token: found.map(frame::token), is_other, lease: None }
     }
 
     /// What tells it from everything else that may have lain there, removals included; empty for
@@ -169,7 +174,7 @@ impl<V: Send + Sync + 'static> Space<V> {
     pub fn proof(&self, ticket: &Ticket, tags: &[Tag]) -> Proof {
         let tags = self.all_tags(tags).into();
         let base = ticket.base().cloned();
-        Proof { as_of: ticket.as_of(), began: ticket.began(), tags, base }
+        Proof { as_of: ticket.as_of(), began: ticket.oldest(), tags, base }
     }
 
     /// For one who begins to wait for what another fetches.
@@ -195,13 +200,13 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// Trouble is counted, and is a miss. [`Seen`] is for [`commit`](Self::commit).
     pub async fn fetch(&self, ticket: &Ticket, key: KeyRef<'_>) -> (Option<Hit<V>>, Seen) {
         let found = self.look(key).await;
-        let seen = Seen::found(found.as_ref());
-        let Some(found) = found else { return (None, seen) };
+        let Some(found) = found else { return (None, Seen::default()) };
         let hit = match self.open(&found) {
             Some(opened) => self.admit(ticket, key, opened).await,
             None => None,
         };
         self.count_lookup(hit.is_some());
+        let seen = Seen::found(Some(&found), hit.is_some());
         (hit, seen)
     }
 
@@ -300,11 +305,11 @@ impl<V: Send + Sync + 'static> Space<V> {
         seen: Seen,
     ) -> Option<Hit<V>> {
         let inner = self.inner();
-        let stamped = self.stamped(tags).await;
-        // Its tags' epochs, just learned, tell of all invalidations that came before: also of those that
-        // this node had yet to hear of when the fill began.
-        let is_outdated = ticket.base().is_some_and(|base| !base.is_valid());
-        if is_outdated || predates(ticket.as_of(), &stamped.stamps) {
+        let base = ticket.base().map(|base| &**base);
+        let stamped = self.stamped(tags, base).await;
+        // The epochs, just learned, of its tags tell of all invalidations that came before: also of those
+        // that this node had yet to hear of when the fill began.
+        if base.is_some_and(|base| !base.is_valid()) || predates(ticket.as_of(), &stamped.stamps) {
             inner.counters.overtaken.add();
             return None;
         }
@@ -317,7 +322,11 @@ impl<V: Send + Sync + 'static> Space<V> {
             return None;
         }
         let Some(expected) = seen.token.clone() else { return Hit::new(slot, inner.clock.now()) };
-        if let Some(frame) = self.framed(entry.parts).await {
+        if base.is_some() && seen.is_other {
+            // It may be made of just what was removed, or replaced, by what lies there. As long as this
+            // node hasn't heard of that, it is for this node alone.
+            seen.passes();
+        } else if let Some(frame) = self.framed(entry.parts).await {
             // A tombstone outlives any fill that is quick enough to store.
             let in_time = inner.clock.now().saturating_since(ticket.began()) < inner.max_fill;
             if in_time && !ticket.is_overtaken() {
@@ -367,7 +376,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         let inner = self.inner();
         // As of no moment: an invalidation that comes while this is on its way counts as before it,
         // or, once the tags have been asked, as after it.
-        let stamped = self.stamped(tags).await;
+        let stamped = self.stamped(tags, None).await;
         let order = inner.fences.next_order();
         let source = Source { order, began: inner.clock.now(), took: Duration::ZERO };
         let entry = self.entry(key, value, lifetime, stamped, source);
@@ -433,9 +442,8 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// `pause`, or up to a fifth less; unless the entry was invalidated or expired since that fill began,
     /// which is a reason to ask. See [`Hit::retry`].
     pub fn refresh_failed(&self, ticket: &Ticket, hit: &Hit<V>, pause: Duration) {
-        if !ticket.is_overtaken() {
-            hit.refresh_failed(self.inner().clock.now(), pause, ticket.as_of());
-        }
+        let now = self.inner().clock.now();
+        let _ = ticket.redeem(|| hit.refresh_failed(now, pause, ticket.as_of()));
     }
 
     /// Removes the entry at `key` from all tiers and nodes ([`Strength::Hard`]), or makes it stale

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use self::fill::Fill;
-use self::landing::Landing;
+use self::landing::{Earlier, Landing};
 use crate::error::{BoxError, Error, FillError};
 use crate::flight::{Flights, Follow, Join};
 use crate::key::{KeyBuf, KeyRef, ToKey};
@@ -177,7 +177,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,
     {
-        self.get_or_try_refresh(key, ttl, move |_| fill()).await
+        self.get_or_fill(&self.key(key), ttl, move |_| fill(), || ()).await
     }
 
     /// As [`get_or_try_set`](Self::get_or_try_set), for fills that make use of the earlier value:
@@ -199,6 +199,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,
     {
+        let fill = move |earlier: Earlier<'_, V>| fill(earlier.take());
         self.get_or_fill(&self.key(key), ttl, fill, || ()).await
     }
 
@@ -211,7 +212,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         follows: impl Fn() + Send,
     ) -> Result<Arc<V>, FillError>
     where
-        F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
+        F: FnOnce(Earlier<'_, V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,

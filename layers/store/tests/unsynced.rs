@@ -5,11 +5,12 @@
 mod counting;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::{advance, sleep};
-use tower_keep_store::{Bincode, L1, Store, StoreBuilder, Ttl, Typed};
+use tower_keep_store::{Bincode, Fill, L1, Store, StoreBuilder, Ttl, Typed};
 
 use counting::Counting;
 
@@ -103,6 +104,34 @@ async fn what_took_long_to_fetch_is_as_old_as_its_beginning() {
     assert_eq!(fill(&numbers, 2).await, 1, "it has been asked for within the bound");
     advance(A_BIT * 10).await;
     assert_eq!(fill(&numbers, 2).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_validated_is_as_old_as_what_was_fetched() {
+    let remote = Counting::default();
+    let store = builder().l2(remote.clone()).build().unwrap();
+    let numbers = store.typed::<u8, u32>("number");
+    remote.listener().regained().await.unwrap();
+    remote.listener().lost();
+    let ttl = Ttl::secs(5).stale_if_error(LONGEST);
+    let ask = async |value: u32| {
+        let validates = move |earlier: Option<Arc<u32>>| async move {
+            Ok::<_, io::Error>(earlier.map_or(Fill::value(value), |_| Fill::not_modified()))
+        };
+        let got = *numbers.get_or_try_refresh(&1, ttl.clone(), validates).await.unwrap();
+        // It is stored a moment later.
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        got
+    };
+    assert_eq!(ask(1).await, 1);
+    advance(LONGEST / 2).await;
+    assert_eq!((ask(2).await, store.stats().fills), (1, 2), "validated");
+    advance(LONGEST / 2 - A_BIT).await;
+    assert_eq!((ask(2).await, store.stats().fills), (1, 2), "and fresh");
+    advance(A_BIT).await;
+    assert_eq!(ask(3).await, 3, "it may have been invalidated more than so long ago");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,12 +29,24 @@ impl<V: Send + Sync + 'static> Space<V> {
         all
     }
 
-    /// The tags of an entry with `tags`, as they are now.
-    pub(super) async fn stamped(&self, tags: &[Tag]) -> Stamped {
+    /// The tags of an entry with `tags`, as they are now. With them, this node learns of those of the
+    /// entry that it is made of, if there is one: it needn't carry them all itself.
+    pub(super) async fn stamped(&self, tags: &[Tag], base: Option<&Slot>) -> Stamped {
         let inner = self.inner();
-        let tags = self.all_tags(tags);
-        match inner.resolve(&tags).await {
-            Some(stamps) => Stamped { stamps, resolved: true },
+        let mut tags = self.all_tags(tags);
+        let own = tags.len();
+        for stamp in base.iter().flat_map(|base| &base.stamps) {
+            if !tags.contains(stamp.cell.tag()) {
+                tags.push(stamp.cell.tag().clone());
+            }
+        }
+        let resolved = inner.resolve(&tags).await;
+        tags.truncate(own);
+        match resolved {
+            Some(mut stamps) => {
+                stamps.truncate(own);
+                Stamped { stamps, resolved: true }
+            }
             None => Stamped { stamps: inner.tags.stamp(&tags), resolved: false },
         }
     }
@@ -119,8 +131,8 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn fill(ticket: &Ticket, now: Timestamp) -> Self {
-        let (order, began) = (ticket.order(), ticket.began());
-        Self { order, began, took: now.saturating_since(began) }
+        let took = now.saturating_since(ticket.began());
+        Self { order: ticket.order(), began: ticket.oldest(), took }
     }
 }
 

@@ -23,7 +23,6 @@ impl<V: Send + Sync + 'static> Space<V> {
 
     async fn fetch_together(&self, wanted: &[(Ticket, KeyRef<'_>)]) -> Vec<(Option<Hit<V>>, Seen)> {
         let frames = join_all(wanted.iter().map(|(_, key)| self.look(*key))).await;
-        let seen: Vec<_> = frames.iter().map(|frame| Seen::found(frame.as_ref())).collect();
         let opened: Vec<_> =
             frames.iter().map(|frame| frame.as_ref().and_then(|frame| self.open(frame))).collect();
         let tags = opened.iter().flatten().flat_map(|(meta, _)| &meta.tags);
@@ -38,8 +37,9 @@ impl<V: Send + Sync + 'static> Space<V> {
                 if frame.is_some() {
                     self.count_lookup(hit.is_some());
                 }
-                hit
+                let seen = Seen::found(frame.as_ref(), hit.is_some());
+                (hit, seen)
             });
-        join_all(hits).await.into_iter().zip(seen).collect()
+        join_all(hits).await
     }
 }

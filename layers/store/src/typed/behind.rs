@@ -1,11 +1,10 @@
 //! What is fetched behind its callers' backs: early, or again after a failure.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use super::Typed;
 use super::fill::Fill;
-use super::landing::Filler;
+use super::landing::{Earlier, Filler};
 use crate::error::BoxError;
 use crate::flight::Join;
 use crate::key::{KeyRef, ToKey};
@@ -35,7 +34,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         fill: F,
     ) -> Result<(), (Ttl, F)>
     where
-        F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
+        F: FnOnce(Earlier<'_, V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,
@@ -55,7 +54,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
     #[cold]
     pub(super) fn refresh<F, Fut, R, E>(&self, key: KeyRef<'_>, hit: &Hit<V>, ttl: Ttl, fill: F)
     where
-        F: FnOnce(Option<Arc<V>>) -> Fut + Send + 'static,
+        F: FnOnce(Earlier<'_, V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
         R: Into<Fill<V>> + 'static,
         E: Into<BoxError> + 'static,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::fill::{Fill, Verdict};
 use super::tags_of;
 use crate::error::{BoxError, FillError};
+use crate::fence::Ticket;
 use crate::flight::Lead;
 use crate::lease::Attempt;
 use crate::proof::{Asking, Proof};
@@ -68,6 +69,21 @@ impl<V> Landing<V> {
     }
 }
 
+/// The value that a fill is to replace, if there is one. What a fill gets that takes it is taken to be
+/// made of it.
+pub(super) struct Earlier<'a, V> {
+    hit: Option<&'a Hit<V>>,
+    ticket: &'a Ticket,
+}
+
+impl<V> Earlier<'_, V> {
+    pub(super) fn take(self) -> Option<Arc<V>> {
+        let hit = self.hit?;
+        self.ticket.builds_on(hit);
+        Some(hit.clone().into_value())
+    }
+}
+
 /// A caller's fill, and how its outcome is to be kept.
 pub(super) struct Filler<F> {
     pub(super) ttl: Ttl,
@@ -85,7 +101,7 @@ impl<F> Filler<F> {
         due: Option<Timestamp>,
     ) where
         V: Send + Sync + 'static,
-        F: FnOnce(Option<Arc<V>>) -> Fut,
+        F: FnOnce(Earlier<'_, V>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
         R: Into<Fill<V>>,
         E: Into<BoxError>,
@@ -130,11 +146,7 @@ impl<F> Filler<F> {
         counters.fills.add();
         // Nor what was invalidated by tag meanwhile.
         let stale = stale.and_then(|hit| hit.again(space.store().now()));
-        if let Some(hit) = &stale {
-            // Whether or not it makes use of what it is given.
-            lead.ticket().builds_on(hit);
-        }
-        let earlier = stale.clone().map(Hit::into_value);
+        let earlier = Earlier { hit: stale.as_ref(), ticket: lead.ticket() };
         // The closure may panic, too, before there is a future.
         let fill = AssertUnwindSafe(async { (self.fill)(earlier).await }).catch_unwind();
         let filled = match timeout(self.timeout, fill).await {
@@ -151,6 +163,7 @@ impl<F> Filler<F> {
                 Verdict::Pass(value) => (Arc::new(value), false),
                 Verdict::NotModified => {
                     let stale = stale.as_ref().ok_or(FillError::NothingToKeep)?;
+                    lead.ticket().builds_on(stale);
                     (stale.clone().into_value(), true)
                 }
             };

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use super::batch::{Batch, FillMany};
+use super::landing::Earlier;
 use super::{Fill, Typed};
 use crate::error::{BoxError, FillError};
 use crate::key::{Key, KeyBuf, Prehashed, ToKey};
@@ -112,7 +113,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
                     }
                 };
                 async move {
-                    let fill = move |_| seat.answer(key);
+                    let fill = move |_: Earlier<'_, V>| seat.answer(key);
                     *outcome = self.get_or_fill(buf, ttl, fill, follows).await;
                 }
             });
