@@ -128,7 +128,7 @@ async fn what_is_validated_is_as_old_as_what_was_fetched() {
     assert_eq!(ask(1).await, 1);
     advance(LONGEST / 2).await;
     assert_eq!((ask(2).await, store.stats().fills), (1, 2), "validated");
-    advance(LONGEST / 2 - A_BIT).await;
+    advance(Duration::from_millis(4_999)).await;
     assert_eq!((ask(2).await, store.stats().fills), (1, 2), "and fresh");
     advance(A_BIT).await;
     assert_eq!(ask(3).await, 3, "it may have been invalidated more than so long ago");
