@@ -9,8 +9,9 @@
 //! An epoch is the server's time in microseconds, or more than the last, or more than the caller knows
 //! of, whichever is highest: it grows even if the clock key is lost or the clock steps back. How much
 //! more is left to chance where the server's clock is far behind: one that has lost the last epochs in a
-//! failover would otherwise draw the very same again, for something else. Lua's numbers hold integers up to 2^53 exactly, which microseconds reach in the year 2255.
-//! What is more than a year ahead of the server is no epoch: it would be the last one ever.
+//! failover would otherwise draw the very same again, for something else. Lua's numbers hold integers
+//! up to 2^53 exactly, which microseconds reach in the year 2255. What is more than a year ahead of the
+//! server is no epoch: it would be the last one ever.
 //!
 //! A removal, and whatever else is announced of a single key, gives the bucket of that key a new removal
 //! epoch: the server's time, or more than the last. The bucket's key is in the same slot as the
@@ -49,8 +50,9 @@ local function text(n) return string.format('%.0f', n) end
 -- ARGV ends with a number drawn at random, where epochs are drawn.
 local function after(last, span)
   if last < now then return now end
-  -- Two that are drawn at the same time need not be far apart, or a busy clock would run ahead.
-  if last - now < 1000000 then return last + 1 end
+  -- Two that are drawn at the same time need not be far apart, nor need those that are a day ahead: else
+  -- a busy clock would run away.
+  if last - now < 1000000 or last - now > 86400000000 then return last + 1 end
   return last + 1 + tonumber(ARGV[#ARGV]) % span
 end
 local function packed(n)
