@@ -5,6 +5,7 @@
 //! [`RedisCluster`] and [`RedisSentinel`] are several of them, watching each other. A [`Way`] leads to
 //! a server and can be cut, held up and spoilt; a [`Worker`] is the test binary as another process.
 //! A test that needs a server starts one; it never skips, and never uses a server it finds.
+//! [`NginxServer`] is the same for nginx.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -31,6 +32,7 @@
 
 mod cluster;
 pub mod http;
+mod nginx;
 mod process;
 mod redis;
 mod resp;
@@ -40,6 +42,7 @@ mod way;
 mod worker;
 
 pub use cluster::RedisCluster;
+pub use nginx::NginxServer;
 pub use process::monotonic;
 pub use redis::RedisServer;
 pub use resp::{Conversation, Reply};

@@ -55,6 +55,11 @@ impl Way {
         Self { port, traffic, listening }
     }
 
+    /// The port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address in the form that Redis clients take.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

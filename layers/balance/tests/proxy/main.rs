@@ -12,6 +12,7 @@ mod connections;
 mod failures;
 mod fields;
 mod grpc;
+mod nginx;
 mod readiness;
 mod servers;
 mod smuggling;
