@@ -15,14 +15,17 @@ use crate::pool::Pool;
 /// the task leaves the pool as it is then. A pool isn't a `Discover` itself: its backends are to be
 /// shared by all who pick, with one count of what is in flight.
 ///
+/// A [registry](crate::registry), which knows weights and addresses rather than services, is followed
+/// by [`Pool::follow`].
+///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use tower::discover::ServiceList;
-/// use tower_keep_balance::{Pool, follow};
+/// use tower_keep_balance::{Pool, follow_discover};
 ///
 /// let service = tower::service_fn(async |(): ()| Ok::<_, std::io::Error>(()));
 /// let pool = Pool::builder().build()?;
-/// tokio::spawn(follow(pool.clone(), ServiceList::new::<()>([service])));
+/// tokio::spawn(follow_discover(pool.clone(), ServiceList::new::<()>([service])));
 /// # Ok(())
 /// # }
 /// ```
@@ -30,21 +33,22 @@ use crate::pool::Pool;
 /// # Errors
 ///
 /// That of `discover`. The pool stays as it is.
-pub async fn follow<T, D>(pool: Pool<T>, discover: D) -> Result<(), D::Error>
+pub async fn follow_discover<T, D>(pool: Pool<T>, discover: D) -> Result<(), D::Error>
 where
     D: Discover<Service = T>,
     D::Key: Display,
 {
-    follow_with(pool, discover, |key, service| Backend::new(key.to_string(), service)).await
+    follow_discover_with(pool, discover, |key, service| Backend::new(key.to_string(), service))
+        .await
 }
 
-/// As [`follow`], with what `backend` makes of a key and what was found there: its weight, its
+/// As [`follow_discover`], with what `backend` makes of a key and what was found there: its weight, its
 /// priority, or a client for its address. It is named by its key, whatever `backend` calls it.
 ///
 /// # Errors
 ///
 /// That of `discover`. The pool stays as it is.
-pub async fn follow_with<T, D>(
+pub async fn follow_discover_with<T, D>(
     pool: Pool<T>,
     discover: D,
     mut backend: impl FnMut(&D::Key, D::Service) -> Backend<T>,

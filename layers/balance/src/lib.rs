@@ -136,7 +136,7 @@ pub use backend::Backend;
 #[cfg(feature = "http")]
 pub use body::BalanceBody;
 pub use classify::{Classify, ErrorsFail, Verdict};
-pub use discover::{follow, follow_with};
+pub use discover::{follow_discover, follow_discover_with};
 pub use error::{BalanceError, BuildError, PickError};
 #[cfg(feature = "http")]
 pub use failures::{ByHead, ClassifyEnd, HttpFailures};

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tower::discover::Change;
-use tower_keep_balance::{Backend, Pool, State, follow, follow_with};
+use tower_keep_balance::{Backend, Pool, State, follow_discover, follow_discover_with};
 
 /// Those that are not on their way out.
 fn names<T>(pool: &Pool<T>) -> Vec<String> {
@@ -32,7 +32,7 @@ async fn a_pool_follows_without_being_asked() {
     let (send, receive) = mpsc::unbounded_channel();
     let changes = UnboundedReceiverStream::new(receive).map(Ok::<_, Infallible>);
     let pool = Pool::builder().build().unwrap();
-    let task = tokio::spawn(follow(pool.clone(), changes));
+    let task = tokio::spawn(follow_discover(pool.clone(), changes));
     for port in [3000, 3001] {
         send.send(Change::Insert(port, format!("http://10.0.0.1:{port}"))).unwrap();
     }
@@ -56,7 +56,7 @@ async fn what_is_found_can_be_made_a_backend_of_any_kind_under_its_key() {
     let changes = futures_util::stream::iter(inserts.into_iter().chain(removal));
     let pool = Pool::builder().build().unwrap();
     let made = |_: &&str, weight| Backend::new("any", ()).weight(weight);
-    follow_with(pool.clone(), changes, made).await.unwrap();
+    follow_discover_with(pool.clone(), changes, made).await.unwrap();
     let status = pool.status();
     assert_eq!((status.len(), &*status[0].name, status[0].weight), (1, "big", 10));
 }
@@ -65,6 +65,6 @@ async fn what_is_found_can_be_made_a_backend_of_any_kind_under_its_key() {
 async fn an_error_ends_it_and_leaves_the_pool_as_it_is() {
     let changes = [Ok(Change::Insert("a", ())), Err("gone")];
     let pool = Pool::builder().build().unwrap();
-    let ended = follow(pool.clone(), futures_util::stream::iter(changes)).await;
+    let ended = follow_discover(pool.clone(), futures_util::stream::iter(changes)).await;
     assert_eq!((ended, names(&pool)), (Err("gone"), vec!["a".to_owned()]));
 }
