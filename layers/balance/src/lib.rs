@@ -85,6 +85,8 @@
 mod affinity;
 #[cfg(feature = "http")]
 mod answer;
+#[cfg(feature = "http")]
+mod arrived;
 mod attempt;
 mod backend;
 #[cfg(feature = "http")]

@@ -3,15 +3,14 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::header::{FORWARDED, HeaderMap};
 use http::{Extensions, Request};
 use ipnet::IpNet;
 
 use super::{Affinity, hash_bytes};
+use crate::arrived::{Arrived, X_FORWARDED_FOR};
 use crate::peer::Peer;
 use crate::trusted::Trusted;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// By the address of the client.
 ///
@@ -23,6 +22,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 ///
 /// Where the field ends in the middle (one that says `unknown`, or nothing that can be read), the
 /// last trusted proxy stands for all its clients.
+///
+/// Behind a `Proxy`, which rewrites these fields for its upstreams, it goes by them as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct ByClient {
@@ -82,6 +83,7 @@ impl ByClient {
     /// The client's address, if the peer's is known.
     pub fn address(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let mut client = Peer::of(extensions)?.ip();
+        let headers = Arrived::of(headers, extensions);
         match self.field {
             Field::XForwardedFor => {
                 let fields = headers.get_all(X_FORWARDED_FOR).into_iter().rev();

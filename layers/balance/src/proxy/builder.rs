@@ -176,9 +176,9 @@ impl<A> ProxyBuilder<Balancing<A>> {
     }
 
     /// Says which requests belong together, for a pool whose strategy is
-    /// [`Hash`](crate::Strategy::Hash). It sees a request as upstreams get it: for
-    /// [`ByClient`](crate::ByClient), the proxies that are trusted there must be in
-    /// [`forwarding`](Self::forwarding), too.
+    /// [`Hash`](crate::Strategy::Hash). It sees a request as upstreams get it; only
+    /// [`ByClient`](crate::ByClient) goes by what came, whatever [`forwarding`](Self::forwarding)
+    /// makes of that.
     pub fn affinity<B>(self, affinity: B) -> ProxyBuilder<Balancing<B>> {
         let Self { inner, name, settings } = self;
         ProxyBuilder { inner: inner.affinity(affinity), name, settings }

@@ -6,10 +6,10 @@ use http::HeaderMap;
 use http::header::{Entry, FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::arrived::X_FORWARDED_FOR as FOR;
 use crate::peer::Peer;
 use crate::trusted::Trusted;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// What else upstreams believe, and this proxy doesn't set.

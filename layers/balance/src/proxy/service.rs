@@ -22,6 +22,7 @@ use super::pseudonym::Pseudonym;
 use super::respond::{self, Manner, ProxyBody};
 use super::upgrade::{self, Upgrade};
 use super::upstream::Upstream;
+use crate::arrived::Arrived;
 use crate::peer::Peer;
 use crate::pool::Pool;
 
@@ -167,6 +168,7 @@ impl Settings {
             host: host.as_ref(),
             is_host_hidden: self.host != HostPolicy::Client,
         };
+        Arrived::keep(request);
         self.forwarding.apply(request.headers_mut(), &told);
         let host = match &self.host {
             HostPolicy::Client => host,

@@ -7,6 +7,7 @@
     reason = "a test may panic, so may what helps it, and it may say what it measured"
 )]
 
+mod affinity;
 mod balancing;
 mod connections;
 mod failures;
