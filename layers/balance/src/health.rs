@@ -31,6 +31,7 @@ pub use self::probe::{Probe, ProbeError};
 #[cfg(feature = "probe-tcp")]
 pub use self::tcp::Tcp;
 use crate::error::BuildError;
+use crate::span::part;
 
 /// What a backend counts as before its first check has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,12 +185,12 @@ impl Timing {
 
     /// Until the first check; `dice` is in 0.0..1.0.
     pub(crate) fn first(&self, dice: f64) -> Duration {
-        self.interval.mul_f64(self.spread() * dice)
+        part(self.interval, self.spread() * dice)
     }
 
     /// From the beginning of a check to that of the next.
     pub(crate) fn next(&self, dice: f64) -> Duration {
-        self.interval.mul_f64(1.0 - self.spread() * dice)
+        part(self.interval, 1.0 - self.spread() * dice)
     }
 
     fn spread(&self) -> f64 {

@@ -89,6 +89,7 @@ mod answer;
 mod arrived;
 mod attempt;
 mod backend;
+mod backoff;
 #[cfg(feature = "http")]
 mod body;
 mod classify;
@@ -119,6 +120,7 @@ pub mod retry;
 mod room;
 mod service;
 mod slow_start;
+mod span;
 mod status;
 mod strategy;
 mod table;

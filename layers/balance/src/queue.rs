@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::PickError;
 use crate::pick::{Pick, Wish};
 use crate::pool::Pool;
+use crate::span::after;
 
 /// How many requests may wait, and how long, while every backend is at its limit or the pool is
 /// empty. What goes beyond that is refused, so that trouble shows early and memory is bounded.
@@ -60,7 +61,7 @@ impl<T> Pool<T> {
         let Some(waiting) = self.room().enter(queue.requests) else {
             return self.pick_by(wish);
         };
-        let until = Instant::now() + queue.time;
+        let until = after(Instant::now(), queue.time);
         loop {
             let mut told = std::pin::pin!(waiting.told());
             // Before looking: what is freed from here on is not missed.

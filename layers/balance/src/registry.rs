@@ -41,7 +41,6 @@
 //! # }
 //! ```
 
-mod backoff;
 #[cfg(feature = "registry-dns")]
 mod dns;
 mod error;

@@ -63,7 +63,6 @@
 //! What is free puts no load on anybody, so it needs no budget. Nothing is tried again once the
 //! head of a response has been passed on, or when what was sent of the body can't be sent again.
 
-mod backoff;
 mod budget;
 mod fate;
 mod future;
@@ -73,7 +72,6 @@ mod replay;
 mod service;
 mod settings;
 
-pub use backoff::Backoff;
 pub use budget::Budget;
 #[cfg(feature = "proxy")]
 pub(crate) use fate::by_cause;
@@ -83,3 +81,5 @@ pub use hedge::Hedge;
 pub use replay::ReplayBody;
 pub use service::{Retry, RetryLayer};
 pub use settings::RetryBuilder;
+
+pub use crate::backoff::Backoff;

@@ -13,6 +13,7 @@ use super::tally::Tally;
 use super::{Initially, Timing};
 use crate::member::Member;
 use crate::pool::Shared;
+use crate::span::after;
 
 /// Starts the checks of a backend.
 type Start<T> = fn(&Checks<T>, &Handle, Arc<Member<T>>, Weak<Shared<T>>) -> AbortHandle;
@@ -66,11 +67,11 @@ async fn check<T>(
 ) {
     let is_healthy = timing.initially == Initially::Healthy;
     let mut tally = Tally::new(timing.rise, timing.fall, is_healthy);
-    let mut due = Instant::now() + timing.first(fastrand::f64());
+    let mut due = after(Instant::now(), timing.first(fastrand::f64()));
     loop {
         sleep_until(due).await;
         // From when it was begun, not from when it was due: what was late isn't made up for.
-        due = Instant::now() + timing.next(fastrand::f64());
+        due = after(Instant::now(), timing.next(fastrand::f64()));
         let asking = AssertUnwindSafe(probe.ask(&member.target)).catch_unwind();
         let answer = match timeout(timing.timeout(), asking).await {
             Ok(answer) => answer.unwrap_or(Err(ProbeError::Panicked)),

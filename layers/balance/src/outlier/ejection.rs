@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::rate::Window;
 use super::{Ejection, OutlierDetection};
+use crate::span::after;
 
 /// The ejections of one backend.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Ejections {
         // More would only have to be made up for, without having made it longer.
         let most = settings.longest.as_nanos().div_ceil(settings.base.as_nanos().max(1));
         self.times = (self.times + 1).min(u32::try_from(most).unwrap_or(u32::MAX));
-        let until = now + self.length(settings);
+        let until = after(now, self.length(settings));
         self.current = Some((until, why));
         until
     }

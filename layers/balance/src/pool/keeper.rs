@@ -15,6 +15,7 @@ use crate::health::probe::ProbeError;
 use crate::member::{Common, Flag, Member};
 use crate::outlier::rate::{Rate, outliers};
 use crate::outlier::{Ejection, OutlierDetection};
+use crate::span::after;
 use crate::status::count;
 
 /// How long the keeper waits at least before it looks again.
@@ -155,7 +156,7 @@ impl<T> Shared<T> {
             }
         }
         if is_tick {
-            roster.next_tick = now + settings.tick();
+            roster.next_tick = after(now, settings.tick());
             for (suspect, found) in suspects.iter_mut().zip(outliers(&rates, settings)) {
                 *suspect = suspect.or(found);
             }

@@ -19,10 +19,10 @@ use tokio::time::sleep;
 pub use self::builder::DnsBuilder;
 use self::srv::Target;
 use super::Discovery;
-use super::backoff::Backoff;
 use super::error::RegistryError;
 use super::instance::Instance;
 use super::watch::{Publisher, Watch};
+use crate::backoff::Waits;
 
 /// How many names are looked up at the same time.
 const AT_ONCE: usize = 8;
@@ -190,7 +190,7 @@ impl Dns {
     }
 
     async fn follow(self, service: String, publisher: Publisher) {
-        let mut backoff = Backoff::new(self.shortest, self.longest);
+        let mut waits = Waits::new(self.shortest, self.longest);
         loop {
             let found = tokio::select! {
                 found = self.find(&service) => found,
@@ -198,7 +198,7 @@ impl Dns {
             };
             let wait = match found {
                 Ok((instances, ttl)) => {
-                    backoff.reset();
+                    waits.reset();
                     publisher.publish(instances);
                     // Not before its end, when the answer would be the same.
                     let ttl = ttl.mul_f64(1.0 + 0.1 * fastrand::f64());
@@ -206,7 +206,7 @@ impl Dns {
                 }
                 Err(error) => {
                     publisher.failed(error);
-                    backoff.next(fastrand::f64())
+                    waits.next(fastrand::f64())
                 }
             };
             tokio::select! {

@@ -9,10 +9,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
 
 use super::Discovery;
-use super::backoff::jittered;
 use super::error::RegistryError;
 use super::instance::Instance;
 use super::watch::{Publisher, Watch};
+use crate::backoff::jittered;
 
 /// The largest file, in bytes, unless another bound is set.
 const MAX_SIZE: u64 = 1024 * 1024;

@@ -229,7 +229,7 @@ impl RedisBuilder {
                 connection.internal_command_timeout = timeout;
                 // Whoever asks tries again by himself.
                 connection.max_command_attempts = 1;
-                connection.unresponsive.max_timeout = Some(timeout * 2);
+                connection.unresponsive.max_timeout = Some(timeout.saturating_mul(2));
                 connection.unresponsive.interval = timeout;
             })
             .with_performance_config(|performance| {

@@ -7,10 +7,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Registry;
-use super::backoff::{Backoff, jittered};
 use super::error::{RegistryError, check_service};
 use super::instance::Instance;
 use super::lease::Lease;
+use crate::backoff::{Waits, jittered};
 
 /// How long to wait before the first attempt after a failure, at most.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -120,7 +120,7 @@ struct Keeper<R> {
 impl<R: Registry> Keeper<R> {
     async fn keep(mut self, mut orders: watch::Receiver<Order>) -> Result<(), RegistryError> {
         let ttl = self.lease.ttl;
-        let mut backoff = Backoff::new(AGAIN.min(ttl / 10), ttl / 3);
+        let mut waits = Waits::new(AGAIN.min(ttl / 10), ttl / 3);
         loop {
             let order = orders.borrow_and_update().clone();
             if order.ends {
@@ -132,7 +132,7 @@ impl<R: Registry> Keeper<R> {
             let wait =
                 match timeout(ttl, heartbeat).await.unwrap_or(Err(RegistryError::Timeout(ttl))) {
                     Ok(true) => {
-                        backoff.reset();
+                        waits.reset();
                         self.lease.takes_over = false;
                         self.report(RegistrationState::Registered);
                         jittered(ttl / 3)
@@ -143,7 +143,7 @@ impl<R: Registry> Keeper<R> {
                     }
                     Err(error) => {
                         self.report(RegistrationState::Failing(error));
-                        backoff.next(fastrand::f64())
+                        waits.next(fastrand::f64())
                     }
                 };
             tokio::select! {
@@ -159,14 +159,14 @@ impl<R: Registry> Keeper<R> {
     async fn end(&self) -> Result<(), RegistryError> {
         let Lease { instance, ttl, holder, .. } = &self.lease;
         let latest = Instant::now() + *ttl;
-        let mut backoff = Backoff::new(AGAIN.min(*ttl / 10), *ttl / 3);
+        let mut waits = Waits::new(AGAIN.min(*ttl / 10), *ttl / 3);
         loop {
             let deregister = self.registry.deregister(&self.service, instance.id(), *holder);
             let answer = tokio::select! {
                 answer = deregister => answer,
                 () = sleep_until(latest) => Err(RegistryError::Timeout(*ttl)),
             };
-            let wait = backoff.next(fastrand::f64());
+            let wait = waits.next(fastrand::f64());
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() + wait >= latest => return Err(error),

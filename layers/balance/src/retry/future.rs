@@ -27,6 +27,7 @@ use super::service::Core;
 use crate::answer::{Answer, Refusal};
 use crate::attempt::{Attempt, Backends, Mark};
 use crate::grpc;
+use crate::span::after;
 
 pin_project! {
     #[project = RetryProj]
@@ -101,6 +102,7 @@ where
             tried: Backends::new(),
             deadline: time.and_then(|time| began.checked_add(time)),
         };
+        let hedge = settings.hedge_delay().filter(|_| may_repeat);
         let attempt = progress.next(true);
         let rest = Rest {
             source: Source::new(body, settings.replay_limit),
@@ -110,7 +112,7 @@ where
             is_deadline_ours,
             began,
             starting: None,
-            hedge_at: settings.hedge_delay().filter(|_| may_repeat).map(|delay| began + delay),
+            hedge_at: hedge.map(|delay| after(began, delay)),
             resume_at: None,
             core,
         };
@@ -138,7 +140,7 @@ impl<B, F> Rest<B, F> {
     }
 
     fn run(&self, attempt: Attempt) -> Run {
-        let until = self.core.settings.per_try.map(|time| Instant::now() + time);
+        let until = self.core.settings.per_try.map(|time| after(Instant::now(), time));
         Run { attempt, until }
     }
 
@@ -162,7 +164,7 @@ impl<B, F> Rest<B, F> {
         if wait.is_zero() {
             self.start(counts, false);
         } else {
-            self.resume_at = Some((Instant::now() + wait, counts));
+            self.resume_at = Some((after(Instant::now(), wait), counts));
         }
         true
     }

@@ -10,6 +10,7 @@ use super::fate::Fate;
 use super::settings::Settings;
 use crate::attempt::{Attempt, Backends, Mark};
 use crate::grpc::{self, Pushback};
+use crate::span::after;
 
 /// Past this many backends, even what costs nothing ends.
 const MOST: u32 = 64;
@@ -88,7 +89,7 @@ impl Settings {
             return Next::Done;
         }
         let Some(wait) = self.wait(progress.counted, headers) else { return Next::Done };
-        let is_too_late = progress.deadline.is_some_and(|at| Instant::now() + wait >= at);
+        let is_too_late = progress.deadline.is_some_and(|at| after(Instant::now(), wait) >= at);
         if is_too_late || !self.budget.withdraw() {
             return Next::Done;
         }

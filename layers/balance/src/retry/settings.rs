@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::backoff::Backoff;
 use super::budget::Budget;
 use super::fate::{ByBoxedCause, ByCause};
 use super::hedge::{Delay, Hedge, Latencies};
 use super::service::RetryLayer;
+use crate::backoff::Backoff;
 use crate::error::BuildError;
 use crate::grpc;
 

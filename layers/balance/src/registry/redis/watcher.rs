@@ -9,7 +9,6 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::super::backoff::{Backoff, jittered};
 use super::super::error::RegistryError;
 use super::super::watch::Publisher;
 use super::Inner;
@@ -17,6 +16,7 @@ use super::known::{Asked, Known};
 use super::link::Link;
 use super::record::Answer;
 
+use crate::backoff::{Waits, jittered};
 /// How long to wait between two questions at least, and in between four times as long as the answer
 /// took, so that many announcements are no burden.
 const LEAST: Duration = Duration::from_millis(2);
@@ -33,7 +33,7 @@ pub(super) struct Watcher {
     channel: String,
     publisher: Arc<Publisher>,
     known: Known,
-    backoff: Backoff,
+    waits: Waits,
     skipped: usize,
 }
 
@@ -55,9 +55,9 @@ impl Ears {
 impl Watcher {
     pub(super) fn new(inner: Arc<Inner>, service: String, publisher: Publisher) -> Self {
         let channel = inner.channel(&service);
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let waits = Waits::new(Duration::from_millis(50), Duration::from_secs(2));
         let (publisher, known) = (Arc::new(publisher), Known::default());
-        Self { inner, service, channel, publisher, known, backoff, skipped: 0 }
+        Self { inner, service, channel, publisher, known, waits, skipped: 0 }
     }
 
     pub(super) async fn run(mut self) {
@@ -107,7 +107,7 @@ impl Watcher {
     fn take(&mut self, answer: Result<Answer, RegistryError>, began: Instant) -> Duration {
         match answer {
             Ok(answer) => {
-                self.backoff.reset();
+                self.waits.reset();
                 // The same ones at each answer: they count when there are more of them.
                 self.publisher.skipped(answer.skipped.saturating_sub(self.skipped));
                 self.skipped = answer.skipped;
@@ -120,7 +120,7 @@ impl Watcher {
             Err(error) => {
                 self.known.lost();
                 self.publisher.failed(error);
-                self.backoff.next(fastrand::f64())
+                self.waits.next(fastrand::f64())
             }
         }
     }
