@@ -67,6 +67,10 @@ impl File {
     async fn read(&self) -> Result<Vec<u8>, RegistryError> {
         let path = self.path.display();
         let unreadable = |error| RegistryError::unavailable(format!("{path}: {error}"));
+        // To open a pipe would wait for whoever writes to it, and block a thread until then.
+        if !tokio::fs::metadata(&self.path).await.map_err(unreadable)?.is_file() {
+            return Err(RegistryError::unavailable(format!("{path}: it is not a regular file")));
+        }
         let file = tokio::fs::File::open(&self.path).await.map_err(unreadable)?;
         let mut content = Vec::new();
         let mut bounded = file.take(self.max_size.saturating_add(1));
