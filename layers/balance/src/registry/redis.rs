@@ -2,6 +2,7 @@
 
 mod known;
 mod link;
+mod listeners;
 mod record;
 mod scripts;
 mod watcher;
@@ -16,6 +17,7 @@ use fred::types::Value;
 use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
 
 use self::link::Current;
+use self::listeners::Listeners;
 use self::record::{Answer, MAX_RECORD, MAX_SERVICE};
 use self::scripts::Scripts;
 use self::watcher::Watcher;
@@ -62,6 +64,7 @@ pub struct Redis(Arc<Inner>);
 
 pub(super) struct Inner {
     link: Current,
+    listeners: Listeners,
     scripts: Scripts,
     prefix: String,
     database: u8,
@@ -238,7 +241,8 @@ impl RedisBuilder {
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
         let link = Current::open(builder, deadline).map_err(unusable)?;
-        Ok(Redis(Arc::new(Inner { link, scripts: Scripts::new(), prefix, database })))
+        let (listeners, scripts) = (Listeners::default(), Scripts::new());
+        Ok(Redis(Arc::new(Inner { link, listeners, scripts, prefix, database })))
     }
 }
 

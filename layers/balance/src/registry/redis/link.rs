@@ -77,6 +77,11 @@ impl Current {
         Ok(Self { link, builder, deadline })
     }
 
+    /// How long an operation may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(super) fn get(&self) -> Arc<Link> {
         self.link.load_full()
     }

@@ -14,9 +14,10 @@ use super::super::watch::Publisher;
 use super::Inner;
 use super::known::{Asked, Known};
 use super::link::Link;
+use super::listeners::leave;
 use super::record::Answer;
-
 use crate::backoff::{Waits, jittered};
+
 /// How long to wait between two questions at least, and in between four times as long as the answer
 /// took, so that many announcements are no burden.
 const LEAST: Duration = Duration::from_millis(2);
@@ -61,6 +62,14 @@ impl Watcher {
     }
 
     pub(super) async fn run(mut self) {
+        self.inner.listeners.enter(&self.channel);
+        self.watch().await;
+        let Self { inner, channel, .. } = self;
+        leave(inner, channel).await;
+    }
+
+    /// Until nobody wants to know any more.
+    async fn watch(&mut self) {
         let publisher = Arc::clone(&self.publisher);
         let mut ears = Ears::of(self.inner.link.get());
         loop {
