@@ -68,6 +68,7 @@ mod fate;
 mod future;
 mod hedge;
 mod judge;
+mod kept;
 mod replay;
 mod service;
 mod settings;

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::kept::{Kept, Place};
 use crate::attempt::{Attempt, Mark};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,8 +23,8 @@ pub struct ReplayBody<B> {
     /// None if the body is empty.
     shared: Option<Arc<Mutex<State<B>>>>,
     attempt: Option<Attempt>,
-    /// Which chunk is next.
-    next: usize,
+    /// What is next of what was kept.
+    next: Place,
     /// How many bytes were read.
     read: u64,
     has_trailers: bool,
@@ -47,9 +48,8 @@ struct Length {
 struct State<B> {
     /// What hasn't been read yet; None at its end.
     rest: Option<B>,
-    chunks: Vec<Bytes>,
+    kept: Kept,
     trailers: Option<HeaderMap>,
-    kept: usize,
     limit: usize,
     /// Whether all that was read is there.
     keeps: bool,
@@ -70,9 +70,8 @@ impl<B: Body> Source<B> {
         let whole = Length { lower: hint.lower(), upper: hint.upper() };
         let state = |body| State {
             rest: Some(body),
-            chunks: Vec::new(),
+            kept: Kept::default(),
             trailers: None,
-            kept: 0,
             limit,
             keeps: true,
             is_broken: false,
@@ -104,7 +103,7 @@ impl<B: Body> Source<B> {
         ReplayBody {
             shared: self.shared.clone(),
             attempt: Some(attempt),
-            next: 0,
+            next: Place::default(),
             read: 0,
             has_trailers: false,
             generation,
@@ -158,16 +157,14 @@ where
                 Err("another attempt has taken the place of this one".into()),
             ));
         }
-        if let Some(chunk) = state.chunks.get(this.next) {
-            let chunk = chunk.clone();
-            this.next += 1;
-            this.read += chunk.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        if let Some(part) = state.kept.read(&mut this.next) {
+            this.read += part.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(part))));
         }
-        if !state.keeps && !state.chunks.is_empty() {
-            // All were read, by this one.
-            state.chunks = Vec::new();
-            this.next = 0;
+        if !state.keeps {
+            // All of it was read, by this one.
+            state.kept = Kept::default();
+            this.next = Place::default();
         }
         let Some(rest) = &mut state.rest else {
             let trailers = state.trailers.as_ref().filter(|_| !this.has_trailers);
@@ -206,7 +203,7 @@ where
     fn is_end_stream(&self) -> bool {
         let Some(shared) = &self.shared else { return true };
         let state = lock(shared);
-        let is_read = self.next >= state.chunks.len();
+        let is_read = state.kept.is_read(self.next);
         let has_trailers = state.trailers.is_some() && !self.has_trailers;
         is_read && !has_trailers && state.rest.as_ref().is_none_or(Body::is_end_stream)
     }
@@ -222,20 +219,18 @@ where
 }
 
 impl<B> State<B> {
-    /// Keeps `data`, which has just been read by one whose next chunk is `next`, if that is allowed.
-    fn keep(&mut self, data: &Bytes, next: &mut usize) {
+    /// Keeps `data`, which has just been read by one who is at the end, if that is allowed.
+    fn keep(&mut self, data: &Bytes, next: &mut Place) {
         if !self.keeps || data.is_empty() {
             return;
         }
-        self.kept += data.len();
-        if self.kept > self.limit {
+        if self.kept.len() + data.len() > self.limit {
             self.keeps = false;
-            self.chunks = Vec::new();
-            *next = 0;
-            return;
+            self.kept = Kept::default();
+        } else {
+            self.kept.push(data);
         }
-        self.chunks.push(data.clone());
-        *next += 1;
+        *next = self.kept.end();
     }
 }
 
