@@ -33,7 +33,8 @@ impl<'a> Wish<'a> {
         self.hash(xxhash_rust::xxh3::xxh3_64(bytes))
     }
 
-    /// None of these, unless there is no other: for one who tries again elsewhere.
+    /// None of these, unless there is no other: for one who tries again elsewhere. Such picks have a
+    /// turn of their own in [round robin](crate::Strategy::RoundRobin), and take none from others.
     pub fn avoid(mut self, backends: &'a [BackendId]) -> Self {
         self.avoid = backends;
         self

@@ -39,6 +39,9 @@ pub(crate) struct Shared<T> {
     common: Arc<Common>,
     /// How far round robin has come.
     counter: AtomicUsize,
+    /// And for those who try again. If they took from the same, what is tried again would push others
+    /// off their turns: with every third backend failing, say, one of the good ones would get all.
+    second_counter: AtomicUsize,
     strategy: Strategy,
     uses_unhealthy: bool,
     /// What checks newcomers, and where.
@@ -76,9 +79,11 @@ impl<T> Pool<T> {
     /// [`PickError`] if none can take it.
     pub fn pick_by(&self, wish: Wish<'_>) -> Result<Pick<T>, PickError> {
         let shared = &*self.0;
+        let is_first = wish.avoid.is_empty();
+        let counter = if is_first { &shared.counter } else { &shared.second_counter };
         let mut table = shared.table.load();
         loop {
-            let picked = table.pick(wish, &shared.common, &shared.counter);
+            let picked = table.pick(wish, &shared.common, counter);
             let newest = if picked.is_ok() { return picked } else { shared.table.load() };
             if Arc::ptr_eq(&table, &newest) {
                 return picked;

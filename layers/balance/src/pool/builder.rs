@@ -180,6 +180,7 @@ impl<T> PoolBuilder<T> {
             table: ArcSwap::from_pointee(Table::empty()),
             common: Arc::new(common),
             counter: AtomicUsize::new(0),
+            second_counter: AtomicUsize::new(0),
             strategy: self.strategy,
             uses_unhealthy: self.when_none_healthy == WhenNoneHealthy::UseAll,
             checks: self.checks.zip(runtime.as_ref().ok().cloned()),

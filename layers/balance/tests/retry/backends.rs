@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt};
-use tower_keep_balance::retry::{Backoff, Hedge};
+use tower_keep_balance::retry::{Backoff, Budget, Hedge};
 use tower_keep_balance::{Balance, BuildError, Pool, Strategy};
 
 use super::support::{Step, backends, backends_by, builder, first, request};
@@ -57,6 +57,38 @@ async fn what_its_client_broke_off_speaks_against_nobody() {
     retry.oneshot(request).await.unwrap_err();
     assert_eq!(log.lock().unwrap().len(), 1);
     assert!((20..80).contains(&share(&pool, 0)), "{}", share(&pool, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_tried_again_takes_no_turn_from_first_attempts() {
+    let (pool, log) = backends(3, first(Step::Status(503)));
+    let layer = builder().budget(Budget::new(100, 100)).build().unwrap();
+    let retry = layer.layer(Balance::http(pool));
+    for _ in 0..30 {
+        assert_eq!(retry.clone().oneshot(request(Method::GET, "")).await.unwrap().status(), 200);
+    }
+    let (mut firsts, mut again) = (Vec::new(), Vec::new());
+    let log: Vec<_> = log.lock().unwrap().iter().map(|(at, ..)| *at).collect();
+    for (at, backend) in log.iter().enumerate() {
+        // What comes after the one that fails is another attempt.
+        let is_again = at > 0 && log[at - 1] == 0;
+        if is_again { &mut again } else { &mut firsts }.push(*backend);
+    }
+    assert_eq!(firsts, [0, 1, 2].repeat(10), "{log:?}");
+    assert_eq!(again, [1, 2].repeat(5), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hedges_take_no_turn_from_first_attempts() {
+    let (pool, log) = backends(3, first(Step::Slow(1_000)));
+    let hedge = Hedge::after(Duration::from_millis(10));
+    let layer = builder().budget(Budget::new(100, 100)).hedge(hedge).build().unwrap();
+    let retry = layer.layer(Balance::http(pool));
+    for _ in 0..30 {
+        retry.clone().oneshot(request(Method::GET, "")).await.unwrap();
+    }
+    let log: Vec<_> = log.lock().unwrap().iter().map(|(at, ..)| *at).collect();
+    assert_eq!(log, [[0, 1, 1, 2], [0, 2, 1, 2]].concat().repeat(5));
 }
 
 fn step() -> impl proptest::strategy::Strategy<Value = Step> {
