@@ -43,25 +43,41 @@ impl<T> InUse<T> {
 
     /// Ends the use. What the client has broken off tells nothing of the backend.
     pub(crate) fn finish(mut self, verdict: Verdict) {
-        self.end(verdict);
+        let Some(pick) = self.take() else { return };
+        match outcome(verdict) {
+            Some(outcome) => pick.finish(outcome),
+            None => pick.forget(),
+        }
     }
 
-    fn end(&mut self, verdict: Verdict) {
-        let outcome = match verdict {
-            Verdict::Success => Outcome::Success,
-            Verdict::Failure => Outcome::Failure,
-            Verdict::Unknown | Verdict::AtEnd => return,
-        };
+    /// The pick, if it has something to tell.
+    fn take(&mut self) -> Option<Pick<T>> {
+        let pick = self.pick.take()?;
         let is_broken = self.attempt.as_ref().is_some_and(|attempt| attempt.has(Mark::Broken));
-        if let (Some(pick), false) = (self.pick.take(), is_broken) {
-            pick.finish(outcome);
+        if is_broken {
+            pick.forget();
+            return None;
         }
+        Some(pick)
+    }
+}
+
+fn outcome(verdict: Verdict) -> Option<Outcome> {
+    match verdict {
+        Verdict::Success => Some(Outcome::Success),
+        Verdict::Failure => Some(Outcome::Failure),
+        Verdict::Unknown | Verdict::AtEnd => None,
     }
 }
 
 impl<T> Drop for InUse<T> {
     fn drop(&mut self) {
         let is_late = self.attempt.as_ref().is_some_and(|attempt| attempt.has(Mark::TimedOut));
-        self.end(if is_late { Verdict::Failure } else { self.when_dropped });
+        let verdict = if is_late { Verdict::Failure } else { self.when_dropped };
+        if let Some(pick) = self.take()
+            && let Some(outcome) = outcome(verdict)
+        {
+            pick.finish(outcome);
+        }
     }
 }

@@ -258,7 +258,15 @@ impl<T> Member<T> {
         ewma.observe(latency, now, decay);
     }
 
-    /// Takes on one more, unless that is more than `limit`.
+    /// One that began at `began` was given up before it was answered: it would have taken that long at
+    /// least. Where one waits in vain, one who leaves is all that tells of it.
+    pub(crate) fn given_up(&self, began: Duration) {
+        let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) else { return };
+        let now = self.common.now();
+        ewma.observe_at_least(now.saturating_sub(began), now, decay);
+    }
+
+    /// Takes on one more, unless that is more than `limit`, or it has been removed.
     pub(crate) fn acquire(&self, limit: u32) -> bool {
         let taken = if limit == u32::MAX {
             self.in_flight.fetch_add(1, Ordering::AcqRel);

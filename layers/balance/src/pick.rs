@@ -52,19 +52,22 @@ pub enum Outcome {
 
 /// A backend of a [`Pool`](crate::Pool), in use. It derefs to the target.
 ///
-/// Dropping it ends the use without a word on how it went, as when a client has gone away.
+/// Dropping it ends the use without a word on how it went, as when a client has gone away. If no answer
+/// had begun to come by then, [`PeakEwma`](crate::PeakEwma) takes it that one would have taken longer.
 pub struct Pick<T> {
     member: Arc<Member<T>>,
     /// After the start of the pool's clock, if the strategy goes by how fast backends are.
     began: Duration,
     /// When the answer began to come, likewise.
     answered: Option<Duration>,
+    /// Whether it has been said how it went.
+    is_told: bool,
 }
 
 impl<T> Pick<T> {
     /// Of one that has been acquired.
     pub(crate) fn new(member: Arc<Member<T>>, began: Duration) -> Self {
-        Self { member, began, answered: None }
+        Self { member, began, answered: None, is_told: false }
     }
 
     /// The backend's name.
@@ -91,13 +94,22 @@ impl<T> Pick<T> {
 
     /// Ends the use, and says how it went: [`OutlierDetection`](crate::OutlierDetection) and
     /// [`PeakEwma`](crate::PeakEwma) go by that.
-    pub fn finish(self, outcome: Outcome) {
+    pub fn finish(mut self, outcome: Outcome) {
+        self.is_told = true;
         self.member.observe(outcome, self.began, self.answered);
+    }
+
+    /// Ends the use, of which nothing can be said: what took its time was not the backend.
+    pub(crate) fn forget(mut self) {
+        self.is_told = true;
     }
 }
 
 impl<T> Drop for Pick<T> {
     fn drop(&mut self) {
+        if !self.is_told && self.answered.is_none() {
+            self.member.given_up(self.began);
+        }
         self.member.release();
     }
 }

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a test may panic")]
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tower_keep_balance::{Backend, Hash, Outcome, Pool, Strategy as Rule, Wish};
+use tower::{ServiceExt, service_fn};
+use tower_keep_balance::{Backend, Balance, Hash, Outcome, Pool, Strategy as Rule, Wish};
 
 fn pool(rule: Rule, weights: &[u16]) -> Pool<usize> {
     let backends = weights.iter().enumerate();
@@ -39,6 +43,44 @@ fn round_robin_has_no_bursts() {
     let picks: Vec<usize> = (0..30_000).map(|_| *pool.pick().unwrap()).collect();
     let longest = picks.chunk_by(|a, b| a == b).map(<[usize]>::len).max();
     assert_eq!(longest, Some(2), "0 1 0, and again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_hold_over_thirty_thousand_requests_that_overlap() {
+    let counts: [Arc<AtomicUsize>; 2] = Default::default();
+    let backends = counts.iter().zip([10, 5]).map(|(count, weight)| {
+        let count = Arc::clone(count);
+        let serve = service_fn(move |(): ()| {
+            let nth = count.fetch_add(1, SeqCst);
+            async move {
+                // Some take longer than others.
+                for _ in 0..nth % 7 {
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, Infallible>(())
+            }
+        });
+        Backend::new(weight.to_string(), serve).weight(weight)
+    });
+    let pool = Pool::builder().strategy(Rule::RoundRobin).backends(backends).build().unwrap();
+    let balance = Balance::new(pool.clone());
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let balance = balance.clone();
+            tokio::spawn(async move {
+                for _ in 0..3_750 {
+                    balance.clone().oneshot(()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let counts = counts.map(|count| count.load(SeqCst));
+    assert_eq!(counts[0] + counts[1], 30_000);
+    assert!(counts[0].abs_diff(20_000) <= 1, "{counts:?}");
+    assert!(pool.status().iter().all(|status| status.in_flight == 0));
 }
 
 #[test]
@@ -80,6 +122,26 @@ async fn peak_ewma_leaves_a_slow_backend_and_comes_back_to_it() {
     assert!(counts[1].abs_diff(counts[2]) < 300, "{counts:?}");
     let counts = serve(Duration::from_millis(10), 10_000).await;
     assert!(counts[0] > 500, "recovered, it got {counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peak_ewma_leaves_a_backend_that_never_answers_also_if_it_is_the_clients_who_give_up() {
+    let pool = pool(Rule::default(), &[1, 1, 1]);
+    let mut counts = [0usize; 3];
+    for _ in 0..20_000 {
+        let pick = pool.pick().unwrap();
+        counts[*pick] += 1;
+        if *pick == 0 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            // Nobody says how it went.
+            drop(pick);
+        } else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            pick.finish(Outcome::Success);
+        }
+    }
+    assert!(counts[0] < 400, "the one that hangs got {counts:?}");
+    assert!(counts[1].abs_diff(counts[2]) < 2_000, "{counts:?}");
 }
 
 #[test]

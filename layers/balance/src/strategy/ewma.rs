@@ -80,6 +80,17 @@ impl Ewma {
         });
     }
 
+    /// Takes into account that an answer would have taken longer than `latency`, if that is news.
+    pub(crate) fn observe_at_least(&self, latency: Duration, now: Duration, decay: Decay) {
+        let latency = latency.as_secs_f32() * 1e6;
+        let now = tick(now);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |word| {
+            let (average, at) = unpack(word);
+            let expected = average * decay.left(now.wrapping_sub(at));
+            (latency > expected).then(|| pack(latency, now))
+        });
+    }
+
     /// What is expected, in microseconds. It sinks while there are no answers, so that one that was
     /// slow is tried again.
     pub(crate) fn expected(&self, now: Duration, decay: Decay) -> f32 {
@@ -110,5 +121,10 @@ mod tests {
         assert!((expected / 500_000.0 - (-1.0f32).exp()).abs() < 0.01, "{expected}");
         ewma.observe(MS, after, decay);
         assert!(ewma.expected(after, decay) < 190_000.0);
+        let before = ewma.expected(after, decay);
+        ewma.observe_at_least(MS, after, decay);
+        assert_eq!(ewma.expected(after, decay), before, "it was expected to take longer");
+        ewma.observe_at_least(300 * MS, after, decay);
+        assert!((ewma.expected(after, decay) - 300_000.0).abs() < 1.0);
     }
 }
