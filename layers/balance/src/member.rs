@@ -148,11 +148,11 @@ impl<T> Member<T> {
     pub(crate) fn set(&self, flag: Flag, on: bool) -> bool {
         let bit = flag as u32;
         let before = if on {
-            self.flags.fetch_or(bit, Ordering::AcqRel)
+            self.flags.fetch_or(bit, Ordering::SeqCst)
         } else {
             self.flags.fetch_and(!bit, Ordering::AcqRel)
         };
-        if on && flag == Flag::Removed && self.in_flight() == 0 {
+        if on && flag == Flag::Removed && self.in_flight.load(Ordering::SeqCst) == 0 {
             self.drained.notify_waiters();
         }
         (before & bit != 0) != on
@@ -268,15 +268,21 @@ impl<T> Member<T> {
 
     /// Takes on one more, unless that is more than `limit`, or it has been removed.
     pub(crate) fn acquire(&self, limit: u32) -> bool {
+        // Sequentially consistent, as what sets the flag and then looks whether anything is in flight:
+        // at least one of the two sees the other, so nothing begins after it was said to be drained.
         let taken = if limit == u32::MAX {
-            self.in_flight.fetch_add(1, Ordering::AcqRel);
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
             true
         } else {
             let more = |count: u32| (count < limit).then_some(count + 1);
-            self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+            self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Acquire, more).is_ok()
         };
         if let (true, Some(all)) = (taken, &self.common.in_flight) {
             all.fetch_add(1, Ordering::Relaxed);
+        }
+        if taken && self.flags.load(Ordering::SeqCst) & Flag::Removed as u32 != 0 {
+            self.release();
+            return false;
         }
         taken
     }
@@ -297,7 +303,7 @@ impl<T> Member<T> {
         loop {
             let mut told = std::pin::pin!(self.drained.notified());
             told.as_mut().enable();
-            if self.has(Flag::Removed) && self.in_flight() == 0 {
+            if self.has(Flag::Removed) && self.in_flight.load(Ordering::SeqCst) == 0 {
                 return;
             }
             told.await;

@@ -214,10 +214,9 @@ impl<T> Pool<T> {
 
 fn remove<T>(roster: &mut Roster<T>, member: &Arc<Member<T>>) {
     member.end_check();
-    member.set(Flag::Removed, true);
     roster.forget_those_that_left();
     roster.leaving.push(Arc::downgrade(member));
-    member.announce();
+    roster.removed.push(Arc::clone(member));
 }
 
 impl<T> Shared<T> {
@@ -245,6 +244,11 @@ impl<T> Shared<T> {
         let mut roster = self.lock();
         let done = change(&mut roster);
         self.rebuild(&mut roster);
+        // Not before the table is there without them: until then, there may be no other to pick.
+        for member in std::mem::take(&mut roster.removed) {
+            member.set(Flag::Removed, true);
+            member.announce();
+        }
         done
     }
 }

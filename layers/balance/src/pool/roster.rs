@@ -1,6 +1,6 @@
 //! What the table of a pool is made of.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +23,8 @@ pub(crate) struct Roster<T> {
     pub(super) entries: Vec<Entry<T>>,
     /// What was removed, and may not be done yet.
     pub(super) leaving: Vec<Weak<Member<T>>>,
+    /// What has just been removed, and has yet to be told so.
+    pub(super) removed: Vec<Arc<Member<T>>>,
     /// Whether the table has yet to be made of this.
     pub(super) is_dirty: bool,
     /// When the table was last made.
@@ -39,6 +41,7 @@ impl<T> Default for Roster<T> {
         Self {
             entries: Vec::new(),
             leaving: Vec::new(),
+            removed: Vec::new(),
             is_dirty: false,
             built: now,
             gather: GATHER,
