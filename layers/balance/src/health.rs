@@ -22,7 +22,7 @@ use std::time::Duration;
 #[cfg(feature = "probe-tcp")]
 pub use self::address::Address;
 #[cfg(feature = "probe-tcp")]
-pub use self::connect::{Connect, Plain};
+pub use self::connect::{ByTarget, Connect, Connection, Plain, Versions};
 #[cfg(feature = "probe-grpc")]
 pub use self::grpc::Grpc;
 #[cfg(feature = "probe-http")]

@@ -125,7 +125,7 @@ async fn what_is_not_http_fails_and_says_why() {
     let error = ask(Tcp::new(), address).await.unwrap_err();
     assert!(matches!(error, ProbeError::Connect(_)), "{error}");
     let error = ask(Http::get("/"), "https://127.0.0.1:1").await.unwrap_err();
-    assert!(error.to_string().contains("speaks TLS"), "{error}");
+    assert!(error.to_string().contains("by TLS"), "{error}");
     let error = ask(Http::get("/"), "/nowhere").await.unwrap_err();
     assert!(matches!(error, ProbeError::Address(_)), "{error}");
 }

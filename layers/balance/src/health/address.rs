@@ -1,10 +1,13 @@
 //! Targets that have an address.
 
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Uri;
 
+use super::connect::{Connection, Versions, to_address};
 use super::probe::ProbeError;
 
 /// A target that has an address, so that [`Tcp`](super::Tcp) and its like can connect to it.
@@ -23,7 +26,7 @@ use super::probe::ProbeError;
 /// assert_eq!("10.0.0.1:3000".uri()?.port_u16(), Some(3000));
 /// # Ok::<_, http::Error>(())
 /// ```
-pub trait Address {
+pub trait Address: Sync {
     /// The scheme, the host and the port by which it is reached. Without a scheme it is `http`;
     /// without a port, that of the scheme: 80, or 443 for `https`.
     ///
@@ -31,6 +34,23 @@ pub trait Address {
     ///
     /// If it has none that is well-formed: its checks fail.
     fn uri(&self) -> Result<Uri, http::Error>;
+
+    /// Connects to `place` for a check: as for requests, so that the check finds out what they would,
+    /// a certificate that has expired, for instance. `place` has the scheme and the host of
+    /// [`uri`](Self::uri), and the port that is to be checked.
+    ///
+    /// By default over TCP; an address whose scheme is `https` can't be connected to.
+    ///
+    /// # Errors
+    ///
+    /// If no connection can be made: the check has failed.
+    fn connect(
+        &self,
+        place: &Uri,
+        versions: Versions,
+    ) -> impl Future<Output = io::Result<Connection>> + Send {
+        to_address(place, versions)
+    }
 }
 
 impl Address for Uri {
@@ -61,11 +81,27 @@ impl<T: Address + ?Sized> Address for &T {
     fn uri(&self) -> Result<Uri, http::Error> {
         (**self).uri()
     }
+
+    fn connect(
+        &self,
+        place: &Uri,
+        versions: Versions,
+    ) -> impl Future<Output = io::Result<Connection>> + Send {
+        (**self).connect(place, versions)
+    }
 }
 
-impl<T: Address + ?Sized> Address for Arc<T> {
+impl<T: Address + Send + ?Sized> Address for Arc<T> {
     fn uri(&self) -> Result<Uri, http::Error> {
         (**self).uri()
+    }
+
+    fn connect(
+        &self,
+        place: &Uri,
+        versions: Versions,
+    ) -> impl Future<Output = io::Result<Connection>> + Send {
+        (**self).connect(place, versions)
     }
 }
 

@@ -9,11 +9,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::HeaderMap;
 use http::response::Parts;
+use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use super::connect::Connection;
 use super::probe::ProbeError;
 
 /// What came: the head, the beginning of the body, and its trailers.
@@ -25,8 +28,30 @@ pub(super) struct Answer {
     pub(super) trailers: Option<HeaderMap>,
 }
 
+/// What is answered to `request`, of whose body not more than `limit` bytes are read.
+pub(super) async fn ask<B>(
+    connection: Connection,
+    request: Request<B>,
+    limit: usize,
+) -> Result<Answer, ProbeError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(connection.io);
+    if connection.is_http2 {
+        let hands = http2::handshake(TokioExecutor::new(), io);
+        let (mut sender, connection) = hands.await.map_err(broken)?;
+        let answered = async { sender.send_request(request).await };
+        drive(connection, read(answered, limit)).await
+    } else {
+        let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
+        let answered = async { sender.send_request(request).await };
+        drive(connection, read(answered, limit)).await
+    }
+}
+
 /// Awaits `answer` while `connection` does its work.
-pub(super) async fn drive<T>(
+async fn drive<T>(
     connection: impl Future,
     answer: impl Future<Output = Result<T, ProbeError>>,
 ) -> Result<T, ProbeError> {
@@ -43,11 +68,11 @@ pub(super) async fn drive<T>(
 }
 
 /// Reads an answer, and not more of its body than `limit` bytes.
-pub(super) async fn read(
-    response: http::Response<Incoming>,
+async fn read(
+    answered: impl Future<Output = hyper::Result<http::Response<Incoming>>>,
     limit: usize,
 ) -> Result<Answer, ProbeError> {
-    let (head, mut incoming) = response.into_parts();
+    let (head, mut incoming) = answered.await.map_err(broken)?.into_parts();
     let (mut body, mut trailers) = (BytesMut::new(), None);
     while body.len() < limit {
         let Some(frame) = incoming.frame().await else { break };
@@ -59,6 +84,6 @@ pub(super) async fn read(
     Ok(Answer { head, body: body.freeze(), trailers })
 }
 
-pub(super) fn broken(error: hyper::Error) -> ProbeError {
+fn broken(error: hyper::Error) -> ProbeError {
     ProbeError::Exchange(Arc::new(error))
 }

@@ -3,19 +3,15 @@
 //! Its two messages have one field each, so they are written and read here: that is less than to
 //! bring a gRPC stack and generated code along.
 
-use std::future::Future;
-
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::Full;
-use hyper::client::conn::http2::handshake;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::HealthCheck;
 use super::address::{Address, locate};
-use super::connect::{Connect, Plain, failed};
-use super::exchange::{Answer, broken, drive, read};
+use super::connect::{ByTarget, Connect, Versions, failed};
+use super::exchange::{Answer, ask};
 use super::probe::{Probe, ProbeError};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -26,13 +22,16 @@ const SERVING: u64 = 1;
 /// More than any answer has.
 const LONGEST_ANSWER: usize = 4 * 1024;
 
-/// Passes if the target's health service ([`grpc.health.v1`]) answers `SERVING`. Over HTTP/2, with
-/// prior knowledge. Envoy's `grpc_health_check`.
+/// Passes if the target's health service ([`grpc.health.v1`]) answers `SERVING`. Envoy's
+/// `grpc_health_check`.
+///
+/// Each call has a connection of its own, which is made [as the target says](ByTarget): to a proxy's
+/// `Upstream` with the same TLS as its requests. It is HTTP/2, without TLS with prior knowledge.
 ///
 /// [`grpc.health.v1`]: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Grpc<C = Plain> {
+pub struct Grpc<C = ByTarget> {
     service: String,
     port: Option<u16>,
     connector: C,
@@ -41,19 +40,20 @@ pub struct Grpc<C = Plain> {
 impl Grpc {
     /// Asks for `service`, as in `package.Service`; an empty name stands for the whole server.
     pub fn service(service: impl Into<String>) -> Self {
-        Self { service: service.into(), port: None, connector: Plain }
+        Self { service: service.into(), port: None, connector: ByTarget }
     }
 }
 
 impl<C> Grpc<C> {
-    /// Connects to this port instead of the target's.
+    /// Connects to this port instead of the target's; with TLS, if the target has it, and for the same
+    /// name. To one without it, together with [`Plain`](super::Plain).
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Connects by this, as through TLS with ALPN `h2`. Default: [`Plain`].
-    pub fn connector<D: Connect>(self, connector: D) -> Grpc<D> {
+    /// Connects by this. Default: [`ByTarget`].
+    pub fn connector<D>(self, connector: D) -> Grpc<D> {
         Grpc { service: self.service, port: self.port, connector }
     }
 
@@ -73,16 +73,12 @@ impl<C> Grpc<C> {
     }
 }
 
-impl<C: Connect> Grpc<C> {
-    async fn ask(&self, place: Result<Uri, ProbeError>) -> Result<(), ProbeError> {
-        let place = place?;
-        let io = TokioIo::new(self.connector.connect(&place).await.map_err(failed)?);
-        let request = self.request(place)?;
-        let (mut sender, connection) = handshake(TokioExecutor::new(), io).await.map_err(broken)?;
-        let answer = async {
-            read(sender.send_request(request).await.map_err(broken)?, LONGEST_ANSWER).await
-        };
-        judge(&drive(connection, answer).await?)
+impl<T: Address, C: Connect<T>> Probe<T> for Grpc<C> {
+    async fn probe(&self, target: &T) -> Result<(), ProbeError> {
+        let place = locate(target, self.port)?;
+        let connecting = self.connector.connect(target, &place, Versions::Http2);
+        let connection = connecting.await.map_err(failed)?;
+        judge(&ask(connection, self.request(place)?, LONGEST_ANSWER).await?)
     }
 }
 
@@ -165,12 +161,6 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
-}
-
-impl<T: Address, C: Connect> Probe<T> for Grpc<C> {
-    fn probe(&self, target: &T) -> impl Future<Output = Result<(), ProbeError>> + Send {
-        self.ask(locate(target, self.port))
-    }
 }
 
 impl HealthCheck<Grpc> {

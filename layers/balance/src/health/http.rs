@@ -1,30 +1,29 @@
-//! A probe over HTTP/1.1.
+//! A probe over HTTP.
 
-use std::future::Future;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Empty;
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 
 use super::HealthCheck;
 use super::address::{Address, locate};
-use super::connect::{Connect, Plain, failed};
-use super::exchange::{broken, drive, read};
+use super::connect::{ByTarget, Connect, Versions, failed};
+use super::exchange::ask;
 use super::probe::{Probe, ProbeError};
 use crate::error::BuildError;
 
 /// How much of a body is read to look for what is expected in it.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// Passes if the target answers an HTTP/1.1 request by a status that is wanted. HAProxy's `option
-/// httpchk`, Envoy's `http_health_check`.
+/// Passes if the target answers a request by a status that is wanted. HAProxy's `option httpchk`,
+/// Envoy's `http_health_check`.
 ///
-/// Each request has a connection of its own. The target's own path doesn't matter.
+/// Each request has a connection of its own, which is made [as the target says](ByTarget): to a
+/// proxy's `Upstream` with the same TLS and in the same version of HTTP as its requests. To what is
+/// only an address, it is HTTP/1.1 without TLS. The target's own path doesn't matter.
 ///
 /// ```
 /// use tower_keep_balance::HealthCheck;
@@ -36,7 +35,7 @@ const LONGEST_BODY: usize = 64 * 1024;
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Http<C = Plain> {
+pub struct Http<C = ByTarget> {
     path: Option<PathAndQuery>,
     method: Method,
     headers: HeaderMap,
@@ -58,7 +57,7 @@ impl Http {
             port: None,
             statuses: Vec::new(),
             body: None,
-            connector: Plain,
+            connector: ByTarget,
         }
     }
 }
@@ -82,7 +81,8 @@ impl<C> Http<C> {
         self
     }
 
-    /// Connects to this port instead of the target's.
+    /// Connects to this port instead of the target's; with TLS, if the target has it, and for the same
+    /// name. To one without it, together with [`Plain`](super::Plain).
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
@@ -100,25 +100,38 @@ impl<C> Http<C> {
         self
     }
 
-    /// Connects by this, as through TLS. Default: [`Plain`].
-    pub fn connector<D: Connect>(self, connector: D) -> Http<D> {
+    /// Connects by this. Default: [`ByTarget`].
+    pub fn connector<D>(self, connector: D) -> Http<D> {
         let Self { path, method, headers, host, port, statuses, body, connector: _ } = self;
         Http { path, method, headers, host, port, statuses, body, connector }
     }
 
-    fn request(&self, place: &Uri) -> Result<Request<Empty<Bytes>>, ProbeError> {
-        let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
-        let mut request = Request::builder().method(&self.method).uri(path);
-        let authority =
-            place.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
-        let host = self.host.clone().map(Ok).or(authority);
-        if let (Some(headers), Some(Ok(host))) = (request.headers_mut(), host) {
-            headers.insert(USER_AGENT, HeaderValue::from_static("tower-keep"));
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            headers.extend(self.headers.clone());
+    fn request(&self, place: Uri, is_http2: bool) -> Result<Request<Empty<Bytes>>, ProbeError> {
+        let path = self.path.clone().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = self.method.clone();
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static("tower-keep"));
+        headers.extend(self.headers.clone());
+        let mut parts = place.into_parts();
+        if is_http2 {
+            // RFC 9113, section 8.3.1: the host stands in the target.
+            if let Some(host) = &self.host {
+                let host = Authority::try_from(host.as_bytes());
+                parts.authority = Some(host.map_err(ProbeError::other)?);
+            }
+            parts.path_and_query = Some(path);
+            *request.uri_mut() = Uri::from_parts(parts).map_err(ProbeError::other)?;
+            *request.version_mut() = Version::HTTP_2;
+            return Ok(request);
+        }
+        let place = parts.authority.map(|it| HeaderValue::from_str(it.as_str()));
+        if let Some(Ok(host)) = self.host.clone().map(Ok).or(place) {
             headers.insert(HOST, host);
         }
-        request.body(Empty::new()).map_err(ProbeError::other)
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        *request.uri_mut() = Uri::from(path);
+        Ok(request)
     }
 
     fn wants(&self, status: u16) -> bool {
@@ -129,16 +142,14 @@ impl<C> Http<C> {
     }
 }
 
-impl<C: Connect> Http<C> {
-    async fn ask(&self, place: Result<Uri, ProbeError>) -> Result<(), ProbeError> {
-        let place = place?;
-        let request = self.request(&place)?;
-        let io = TokioIo::new(self.connector.connect(&place).await.map_err(failed)?);
-        let (mut sender, connection) = handshake(io).await.map_err(broken)?;
+impl<T: Address, C: Connect<T>> Probe<T> for Http<C> {
+    async fn probe(&self, target: &T) -> Result<(), ProbeError> {
+        let place = locate(target, self.port)?;
+        let connecting = self.connector.connect(target, &place, Versions::Any);
+        let connection = connecting.await.map_err(failed)?;
+        let request = self.request(place, connection.is_http2)?;
         let limit = if self.body.is_some() { LONGEST_BODY } else { 0 };
-        let answer =
-            async { read(sender.send_request(request).await.map_err(broken)?, limit).await };
-        let answer = drive(connection, answer).await?;
+        let answer = ask(connection, request, limit).await?;
         let status = answer.head.status.as_u16();
         if !self.wants(status) {
             return Err(ProbeError::Status(status));
@@ -148,16 +159,6 @@ impl<C: Connect> Http<C> {
             _ => Ok(()),
         }
     }
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
-}
-
-impl<T: Address, C: Connect> Probe<T> for Http<C> {
-    fn probe(&self, target: &T) -> impl Future<Output = Result<(), ProbeError>> + Send {
-        self.ask(locate(target, self.port))
-    }
 
     fn validate(&self) -> Result<(), BuildError> {
         let text = "the path of a health check begins with a slash, as in /health?ready=1";
@@ -165,8 +166,12 @@ impl<T: Address, C: Connect> Probe<T> for Http<C> {
     }
 }
 
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
 impl HealthCheck<Http> {
-    /// Checks by GET of `path` over HTTP/1.1, which has to be answered by 200 to 299: see [`Http`].
+    /// Checks by GET of `path`, which has to be answered by 200 to 299: see [`Http`].
     pub fn http(path: &str) -> Self {
         Self::new(Http::get(path))
     }

@@ -63,15 +63,28 @@ impl Connector {
 
     /// A connection, and whether the other side chose HTTP/2.
     pub(super) async fn connect(&self, offer: Offer) -> Result<(Stream, bool), UpstreamError> {
-        let connection = timeout(self.timeout, self.connect_in_time(offer));
+        self.connect_to(self.uri.clone(), offer).await
+    }
+
+    /// The same to `uri`, which may differ in its port.
+    pub(super) async fn connect_to(
+        &self,
+        uri: Uri,
+        offer: Offer,
+    ) -> Result<(Stream, bool), UpstreamError> {
+        let connection = timeout(self.timeout, self.connect_in_time(uri, offer));
         connection
             .await
             .unwrap_or_else(|_| Err(UpstreamError::new(ErrorKind::ConnectTimeout).unsent()))
     }
 
-    async fn connect_in_time(&self, offer: Offer) -> Result<(Stream, bool), UpstreamError> {
+    async fn connect_in_time(
+        &self,
+        uri: Uri,
+        offer: Offer,
+    ) -> Result<(Stream, bool), UpstreamError> {
         // `HttpConnector` is always ready.
-        let tcp = self.tcp.clone().call(self.uri.clone()).await.map_err(UpstreamError::connect)?;
+        let tcp = self.tcp.clone().call(uri).await.map_err(UpstreamError::connect)?;
         let tcp = tcp.into_inner();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

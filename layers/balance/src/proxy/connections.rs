@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::WeakShared;
+use http::Uri;
 use hyper::client::conn::{http1, http2 as hyper_http2};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
@@ -25,6 +26,7 @@ use super::error::{ErrorKind, UpstreamError};
 use super::upstream::Protocol;
 
 type Http1 = http1::SendRequest<Content>;
+use crate::health::{Connection, Versions};
 type Http2 = hyper_http2::SendRequest<Content>;
 
 /// How many idle connections are kept, and for how long.
@@ -118,6 +120,21 @@ impl Connections {
         }
         self.connect(offer).await
     }
+    /// A connection for a check, to `place`: the upstream itself, but for its port perhaps. None is
+    /// used again for it.
+    pub(super) async fn for_check(
+        &self,
+        place: &Uri,
+        versions: Versions,
+    ) -> Result<Connection, UpstreamError> {
+        let offer = match versions {
+            Versions::Any => self.0.offer,
+            Versions::Http2 => Offer::Http2,
+        };
+        let (stream, is_http2) = self.0.connector.connect_to(place.clone(), offer).await?;
+        Ok(if is_http2 { Connection::http2(stream) } else { Connection::http1(stream) })
+    }
+
 
     /// How many wait for a request.
     pub(super) fn idle(&self) -> usize {

@@ -7,6 +7,7 @@ mod send;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -106,8 +107,8 @@ impl Backend<Upstream> {
     }
 }
 
-/// For health checks. Those of an upstream with TLS need a
-/// [connector](crate::health::Http::connector) that speaks it.
+/// For health checks, which are made as requests are: with the same TLS, trust and identity, and in the
+/// same version of HTTP.
 impl health::Address for Upstream {
     fn uri(&self) -> Result<Uri, http::Error> {
         Ok(self.0.address.uri())
@@ -119,6 +120,15 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+
+    async fn connect(
+        &self,
+        place: &Uri,
+        versions: health::Versions,
+    ) -> io::Result<health::Connection> {
+        let connection = self.0.connections.for_check(place, versions).await;
+        connection.map_err(|error| io::Error::other(error.of(&self.0.address.authority)))
+    }
     type Response = Response<UpstreamBody>;
     type Error = UpstreamError;
     type Future = UpstreamFuture;

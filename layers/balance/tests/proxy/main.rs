@@ -9,6 +9,7 @@
 
 mod affinity;
 mod balancing;
+mod checks;
 mod connections;
 mod failures;
 mod fields;

@@ -1,5 +1,6 @@
 //! TLS to upstreams.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,18 +9,40 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tower::{Service, service_fn};
 
 use super::support::{Client, get, pool_of, serve, serve_axum};
 use tower_keep_balance::proxy::{Protocol, Proxy, Tls, Upstream, UpstreamBuilder};
 
 /// A server that says in which version it was asked; and its certificate.
-async fn server(name: &str, protocols: &[&str]) -> (SocketAddr, String) {
+pub(crate) async fn server(name: &str, protocols: &[&str]) -> (SocketAddr, String) {
+    let says = service_fn(async |request: Request<Incoming>| {
+        let version = format!("{:?}", request.version());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(version))))
+    });
+    serve_tls(name, protocols, says).await
+}
+
+/// A server with TLS; and its certificate.
+pub(crate) async fn serve_tls<S, B>(
+    name: &str,
+    protocols: &[&str],
+    service: S,
+) -> (SocketAddr, String)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
@@ -37,14 +60,9 @@ async fn server(name: &str, protocols: &[&str]) -> (SocketAddr, String) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
+            let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
-                    let version = format!("{:?}", request.version());
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(
-                        version,
-                    ))))
-                });
                 let server = auto::Builder::new(TokioExecutor::new());
                 drop(server.serve_connection(TokioIo::new(stream), service).await);
             });
