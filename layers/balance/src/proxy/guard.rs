@@ -5,7 +5,7 @@
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
-use http::{Request, Version};
+use http::{Method, Request, Version};
 
 /// What is wrong with a request, if anything is.
 pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
@@ -18,7 +18,7 @@ pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         if headers.contains_key(CONTENT_LENGTH) {
             return Some("It has a Content-Length and a Transfer-Encoding.");
         }
-        if matches!(request.version(), Version::HTTP_10 | Version::HTTP_2) {
+        if request.version() != Version::HTTP_11 {
             return Some("Its version of HTTP has no Transfer-Encoding.");
         }
     }
@@ -31,6 +31,14 @@ pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     }
     if uri.scheme().is_some_and(|scheme| ![Scheme::HTTP, Scheme::HTTPS].contains(scheme)) {
         return Some("Its target is not of HTTP.");
+    }
+    // RFC 9112 §3.2.3: a host alone is the target of CONNECT, and of nothing else.
+    if uri.scheme().is_none() && uri.authority().is_some() && request.method() != Method::CONNECT {
+        return Some("Its target is a host alone.");
+    }
+    // RFC 9112 §3.2.4, RFC 9113 §8.3.1
+    if uri.path() == "*" && request.method() != Method::OPTIONS {
+        return Some("Its target is the server as a whole.");
     }
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
@@ -49,8 +57,12 @@ pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         },
     };
     // RFC 9110 §4.2.4
-    if host.iter().chain(uri.authority()).any(|host| host.as_str().contains('@')) {
+    let mut hosts = host.iter().chain(uri.authority());
+    if hosts.clone().any(|host| host.as_str().contains('@')) {
         return Some("Its host comes with credentials.");
+    }
+    if hosts.any(|host| !has_sound_port(host)) {
+        return Some("Its port is no number.");
     }
     // RFC 9113 §8.3.1. In HTTP/1.1, the target's host is what counts (RFC 9112 §3.2.2).
     if request.version() == Version::HTTP_2
@@ -60,6 +72,14 @@ pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
         return Some("It names two hosts.");
     }
     None
+}
+
+/// Whether what stands behind the host is a port, or nothing (RFC 3986 §3.2.3 lets it be empty).
+fn has_sound_port(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        None | Some("" | ":") => true,
+        Some(_) => authority.port_u16().is_some(),
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +102,7 @@ mod tests {
         assert_eq!(http11("/", &[("host", "a"), ("content-length", "5")]), None);
         assert_eq!(http11("/", &[("host", "[::1]:80"), ("transfer-encoding", "Chunked")]), None);
         assert_eq!(http11("/", &[("host", "")]), None);
+        assert_eq!(http11("/", &[("host", "a:")]), None);
         assert_eq!(http11("http://a/", &[("host", "b")]), None);
         assert_eq!(fault_of(Version::HTTP_10, "/", &[]), None);
         assert_eq!(fault_of(Version::HTTP_2, "https://A/", &[("host", "a")]), None);
@@ -119,6 +140,12 @@ mod tests {
             (http11, "/", &[("host", "a/b")]),
             (http11, "/", &[("host", "u@a")]),
             (http11, "/", &[]),
+            (http11, "/", &[("host", "a:80:90")]),
+            (http11, "/", &[("host", "a:http")]),
+            (http11, "/", &[("host", "a:99999")]),
+            (http11, "a:80", &[("host", "a")]),
+            (http11, "*", &[("host", "a")]),
+            (Version::HTTP_3, "http://a/", &[("transfer-encoding", "chunked")]),
             (http11, "ftp://a/", &[("host", "a")]),
             (http11, "http://u:p@a/", &[("host", "a")]),
             (http2, "http://a/", &[("host", "b")]),
