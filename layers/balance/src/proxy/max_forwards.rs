@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, MAX_FORWARDS,
+    PROXY_AUTHORIZATION,
 };
 use http::{Method, Request, Response, StatusCode};
 
 use super::respond::METHODS;
 
 /// RFC 9110 §9.3.8: what is sensitive isn't sent back.
-const SENSITIVE: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
+const SENSITIVE: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// Counts a request down that says how far it may go. If that is no further than here, this is the
 /// answer to it.
@@ -65,6 +66,7 @@ mod tests {
             .uri("/a")
             .header("max-forwards", left)
             .header("cookie", "id=1")
+            .header("proxy-authorization", "Basic eA==")
             .header("x-one", "1")
             .body(())
             .unwrap()
