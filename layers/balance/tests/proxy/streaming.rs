@@ -225,9 +225,11 @@ async fn a_client_that_goes_away_cancels_the_request() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         for path in ["/head", "/body"] {
             let gone = Arc::new(AtomicUsize::new(0));
-            let counts = Arc::clone(&gone);
+            let has_come = Arc::new(AtomicUsize::new(0));
+            let (counts, comes) = (Arc::clone(&gone), Arc::clone(&has_come));
             let handler = move |request: Request<Body>| async move {
                 let guard = Guard(counts);
+                comes.fetch_add(1, SeqCst);
                 if request.uri().path() == "/head" {
                     std::future::pending::<()>().await;
                 }
@@ -249,8 +251,8 @@ async fn a_client_that_goes_away_cancels_the_request() {
             if path == "/body" {
                 client.head();
             }
-            until("it is in flight", || async { pool.status()[0].in_flight == 1 }).await;
-            assert_eq!(gone.load(SeqCst), 0);
+            until("it has come", || async { has_come.load(SeqCst) == 1 }).await;
+            assert_eq!((gone.load(SeqCst), pool.status()[0].in_flight), (0, 1));
             drop(client);
             until("the upstream notices", || async { gone.load(SeqCst) == 1 }).await;
             until("it isn't counted", || async { pool.status()[0].in_flight == 0 }).await;
