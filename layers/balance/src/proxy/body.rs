@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connections::Http1Lease;
+use super::connections::Lease;
 use super::error::{ErrorKind, UpstreamError};
 use super::hop;
 
@@ -19,8 +19,8 @@ use super::hop;
 /// request is cancelled.
 pub struct UpstreamBody {
     content: Incoming,
-    /// The connection, until it is over.
-    lease: Option<Http1Lease>,
+    /// The connection, or the place on it, until it is over.
+    lease: Option<Lease>,
     /// How long it may be silent.
     timeout: Option<Duration>,
     silence: Option<Pin<Box<Sleep>>>,
@@ -28,21 +28,26 @@ pub struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(
-        content: Incoming,
-        lease: Option<Http1Lease>,
-        timeout: Option<Duration>,
-    ) -> Self {
-        let mut body = Self { content, lease, timeout, silence: None, is_silent: false };
+    pub(super) fn new(content: Incoming, lease: Lease, timeout: Option<Duration>) -> Self {
+        let mut body = Self::holding(content, Some(lease), timeout);
         if body.content.is_end_stream() {
             body.done();
         }
         body
     }
 
+    /// Without content. What it holds is given back when it is dropped, and not before.
+    pub(super) fn holding(
+        content: Incoming,
+        lease: Option<Lease>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self { content, lease, timeout, silence: None, is_silent: false }
+    }
+
     /// The connection can be used again.
     fn done(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(Lease::Http1(lease)) = self.lease.take() {
             lease.give_back();
         }
     }

@@ -113,9 +113,10 @@ impl<S> ProxyBuilder<S> {
 
     /// To which protocols a connection of HTTP/1.1 may be changed (RFC 9110 §7.8), or a stream of
     /// HTTP/2, if the server in front lets clients ask (RFC 8441; hyper's `enable_connect_protocol`).
-    /// The upstream is asked in HTTP/1.1. What goes over it
-    /// then is not looked at, so it should be nothing in which requests could be hidden: `h2c` is
-    /// refused for that.
+    /// The upstream is asked in HTTP/1.1, unless it is set to
+    /// [`Protocol::Http2`](super::Protocol::Http2): any pair of versions works. What goes over it then is
+    /// not looked at, so it should be nothing in which requests could be hidden: `h2c` is refused for
+    /// that.
     pub fn upgrades<P: Into<String>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         self.settings.upgrades = protocols.into_iter().map(Into::into).collect();
         self

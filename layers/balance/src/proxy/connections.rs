@@ -1,33 +1,34 @@
 //! The connections to one upstream: made when they are needed, shared or used again.
 //!
 //! HTTP/1.1 takes a connection for each request, of those that are idle the one that was used last.
-//! HTTP/2 takes one for all; it is made once, however many wait for it, and if all of them have gone
-//! away, the attempt goes with them.
+//! HTTP/2 takes one for as many as the other side lets; it is made once, however many wait for it, and
+//! if all of them have gone away, the attempt goes with them.
 
 mod http2;
 mod idle;
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::WeakShared;
 use http::Uri;
-use hyper::client::conn::{http1, http2 as hyper_http2};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-use self::http2::Connecting;
+pub(super) use self::http2::Http2Lease;
+use self::http2::{Connecting, Http2};
 use self::idle::Idle;
 use super::connect::{Connector, Offer, Stream};
 use super::content::Content;
 use super::error::{ErrorKind, UpstreamError};
 use super::upstream::Protocol;
+use crate::health::{Connection, Versions};
 
 type Http1 = http1::SendRequest<Content>;
-use crate::health::{Connection, Versions};
-type Http2 = hyper_http2::SendRequest<Content>;
 
 /// How many idle connections are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +53,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     idle: Idle,
-    http2: Option<Http2>,
+    http2: Vec<Http2>,
     connecting: Option<WeakShared<Connecting>>,
 }
 
 /// A connection to send one request on.
 pub(super) enum Lease {
     Http1(Http1Lease),
-    Http2(Http2),
+    Http2(Http2Lease),
 }
 
 /// A connection that nobody else uses. If it isn't given back, it is closed.
@@ -93,20 +94,18 @@ impl Connections {
         Self(Arc::new(Shared { connector, offer, limits, chose_http1, state: Mutex::default() }))
     }
 
-    /// A connection for one request. One that will change protocols needs HTTP/1.1
-    /// (RFC 9110 §7.8).
+    /// A connection for one request. One that will change protocols needs HTTP/1.1 (RFC 9110 §7.8), or,
+    /// of a server that is spoken to in HTTP/2 only, extended `CONNECT` (RFC 8441).
     pub(super) async fn acquire(&self, changes_protocol: bool) -> Result<Lease, UpstreamError> {
         let offer = match self.0.offer {
-            Offer::Http2 if changes_protocol => {
-                return Err(UpstreamError::new(ErrorKind::Upgrade).unsent());
-            }
+            Offer::Http2 if changes_protocol => return self.for_extended_connect().await,
             _ if changes_protocol => Offer::Http1,
             offer => offer,
         };
         if offer != Offer::Http1
-            && let Some(sender) = self.http2()
+            && let Some(lease) = self.http2()
         {
-            return Ok(Lease::Http2(sender));
+            return Ok(Lease::Http2(lease));
         }
         if offer != Offer::Http2
             && let Some(sender) = self.state().idle.take(self.0.limits)
@@ -120,6 +119,7 @@ impl Connections {
         }
         self.connect(offer).await
     }
+
     /// A connection for a check, to `place`: the upstream itself, but for its port perhaps. None is
     /// used again for it.
     pub(super) async fn for_check(
@@ -135,7 +135,6 @@ impl Connections {
         Ok(if is_http2 { Connection::http2(stream) } else { Connection::http1(stream) })
     }
 
-
     /// How many wait for a request.
     pub(super) fn idle(&self) -> usize {
         self.state().idle.len()
@@ -147,26 +146,39 @@ impl Connections {
 
     /// A new connection.
     async fn connect(&self, offer: Offer) -> Result<Lease, UpstreamError> {
+        let (stream, is_http2) = self.stream(offer).await?;
+        if is_http2 {
+            return self.on_new_http2(stream).await;
+        }
+        self.in_time(self.http1_over(stream)).await.map(Lease::Http1)
+    }
+
+    /// A stream, and whether the other side chose HTTP/2.
+    async fn stream(&self, offer: Offer) -> Result<(TokioIo<Stream>, bool), UpstreamError> {
         let (stream, is_http2) = self.0.connector.connect(offer).await?;
         if offer == Offer::Both {
             self.0.chose_http1.store(!is_http2, Ordering::Relaxed);
         }
-        let stream = TokioIo::new(stream);
-        // The preface of HTTP/2 is only written, but that can take a while, too.
-        let hands = timeout(self.0.connector.timeout(), async {
-            if is_http2 { self.http2_over(stream).await } else { self.http1_over(stream).await }
-        });
-        match hands.await {
+        Ok((TokioIo::new(stream), is_http2))
+    }
+
+    /// What comes of `hands`, unless it takes too long: the preface of HTTP/2 is only written, but that
+    /// can take a while, too.
+    async fn in_time<T>(
+        &self,
+        hands: impl Future<Output = hyper::Result<T>>,
+    ) -> Result<T, UpstreamError> {
+        match timeout(self.0.connector.timeout(), hands).await {
             Ok(done) => done.map_err(UpstreamError::connect),
             Err(_) => Err(UpstreamError::new(ErrorKind::ConnectTimeout).unsent()),
         }
     }
 
-    async fn http1_over(&self, stream: TokioIo<Stream>) -> hyper::Result<Lease> {
+    async fn http1_over(&self, stream: TokioIo<Stream>) -> hyper::Result<Http1Lease> {
         let (sender, connection) = http1::Builder::new().handshake(stream).await?;
         // What goes wrong there is told to whose request it is.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(Lease::Http1(self.lease(sender)))
+        Ok(self.lease(sender))
     }
 
     /// Keeps a connection until it is needed again.

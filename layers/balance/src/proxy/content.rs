@@ -41,6 +41,11 @@ impl Content {
         self.gate = Some(gate);
     }
 
+    /// Holds it back no longer.
+    pub(super) fn let_go(&mut self) {
+        self.gate = None;
+    }
+
     /// Watches it go; if there is any.
     pub(super) fn watch(&mut self) -> Option<Moved> {
         self.body.as_ref()?;

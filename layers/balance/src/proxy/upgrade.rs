@@ -1,5 +1,7 @@
 //! Which connections may change their protocol, and how they do (RFC 9110 §7.8; RFC 8441).
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
@@ -79,13 +81,7 @@ impl Upgrade {
     }
 }
 
-/// 16 random bytes in base64 (RFC 6455 §4.1): 21 digits, one of which only two bits count, and the
-/// padding.
+/// 16 random bytes (RFC 6455 §4.1).
 fn key() -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |step: usize| char::from(DIGITS[fastrand::usize(..64 / step) * step]);
-    let mut key: String = (0..21).map(|_| digit(1)).collect();
-    key.push(digit(16));
-    key.push_str("==");
-    key
+    BASE64_STANDARD.encode(fastrand::u128(..).to_ne_bytes())
 }

@@ -2,12 +2,13 @@
 
 mod address;
 mod builder;
+mod extended;
 mod send;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,8 +39,14 @@ use crate::retry::Fate;
 /// [`Proxy`](super::Proxy), which can be put [around](super::Proxy::around) whatever balances and
 /// tries again. It is always ready.
 ///
-/// Of an upstream of HTTP/2, interim responses are not heard (hyper drops them), and the expectation
-/// of 100 is met at once.
+/// Of an upstream of HTTP/2, interim responses (103, for instance) are not heard, and the expectation
+/// of 100 is met at once: hyper's client, as of 1.12, leaves them to h2, which passes over those that
+/// nobody asks it for. In HTTP/1.1 they are handed on.
+///
+/// A request that asks to change protocols (`Upgrade`, RFC 9110 §7.8) is asked in HTTP/1.1, also of an
+/// upstream that would choose HTTP/2; of one that is spoken to in
+/// [HTTP/2 only](Protocol::Http2), by extended `CONNECT` (RFC 8441), if it offers that. The answer is
+/// 101 in both cases.
 ///
 /// What it is asked for is the request's path and query. The request's `Host`, or the authority in
 /// its URI, is sent as it is; without both, the upstream's own.
@@ -113,13 +120,6 @@ impl health::Address for Upstream {
     fn uri(&self) -> Result<Uri, http::Error> {
         Ok(self.0.address.uri())
     }
-}
-
-impl<B> Service<Request<B>> for Upstream
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
 
     async fn connect(
         &self,
@@ -129,6 +129,13 @@ where
         let connection = self.0.connections.for_check(place, versions).await;
         connection.map_err(|error| io::Error::other(error.of(&self.0.address.authority)))
     }
+}
+
+impl<B> Service<Request<B>> for Upstream
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<UpstreamBody>;
     type Error = UpstreamError;
     type Future = UpstreamFuture;

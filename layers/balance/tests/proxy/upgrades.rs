@@ -1,24 +1,26 @@
 //! Connections that change protocols.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{Message as AxumMessage, WebSocketUpgrade};
 use axum::routing::any;
 use futures_util::{SinkExt, StreamExt};
-use http::Request;
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::support::{Client, Origin, field, pool, proxy, serve, serve_axum, until};
+use super::support::{Client, Origin, field, pool, pool_of, proxy, serve, serve_axum, until};
 use tower_keep_balance::proxy::{Protocol as Version, Proxy, Upstream};
 
 fn echo() -> Router {
@@ -53,10 +55,11 @@ async fn a_websocket_passes_and_counts_until_it_is_closed() {
     until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_over_http_2_passes_to_an_upstream_of_http_1_1() {
-    let pool = pool(&[serve_axum(echo()).await]);
-    let address = serve(Proxy::new(pool.clone())).await;
+/// Asks for `protocol` by extended `CONNECT`.
+async fn connect(
+    address: SocketAddr,
+    protocol: &'static str,
+) -> (http2::SendRequest<Empty<Bytes>>, Response<Incoming>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut client, connection) =
         http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), stream).await.unwrap();
@@ -65,30 +68,78 @@ async fn a_websocket_over_http_2_passes_to_an_upstream_of_http_1_1() {
     })
     .await;
     tokio::spawn(connection);
-    let mut connect = |protocol| {
-        let request = Request::connect(format!("http://{address}/"))
-            .header("sec-websocket-version", "13")
-            .extension(Protocol::from_static(protocol))
-            .body(Empty::new());
-        client.send_request(request.unwrap())
-    };
-    assert_eq!(connect("connect-udp").await.unwrap().status(), 405);
-    let mut response = connect("websocket").await.unwrap();
-    assert_eq!(response.status(), 200);
-    for gone in ["sec-websocket-accept", "upgrade", "connection"] {
-        assert!(!response.headers().contains_key(gone), "{:?}", response.headers());
+    let request = Request::connect(format!("http://{address}/"))
+        .header("sec-websocket-version", "13")
+        .extension(Protocol::from_static(protocol))
+        .body(Empty::new());
+    let response = client.send_request(request.unwrap()).await.unwrap();
+    (client, response)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_over_http_2_passes_to_upstreams_of_either_version() {
+    for version in [Version::Http1, Version::Http2] {
+        let origin = serve_axum(echo()).await;
+        let upstream = Upstream::builder(&format!("http://{origin}")).protocol(version);
+        let pool = pool_of([upstream.build().unwrap()]);
+        let address = serve(Proxy::new(pool.clone())).await;
+        let (_, response) = connect(address, "connect-udp").await;
+        assert_eq!(response.status(), 405);
+        let (client, mut response) = connect(address, "websocket").await;
+        assert_eq!(response.status(), 200, "{version:?}");
+        for gone in ["sec-websocket-accept", "upgrade", "connection"] {
+            assert!(!response.headers().contains_key(gone), "{:?}", response.headers());
+        }
+        let stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        for n in 0..10 {
+            let text = Message::text(n.to_string());
+            socket.send(text.clone()).await.unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), text);
+        }
+        assert_eq!(pool.status()[0].in_flight, 1);
+        drop(socket);
+        drop(client);
+        until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
     }
-    let stream = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-    for n in 0..10 {
-        let text = Message::text(n.to_string());
-        socket.send(text.clone()).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_over_http_1_1_passes_to_an_upstream_of_http_2() {
+    let origin = serve_axum(echo()).await;
+    let upstream = Upstream::builder(&format!("http://{origin}")).protocol(Version::Http2);
+    let pool = pool_of([upstream.build().unwrap()]);
+    let address = serve(Proxy::new(pool.clone())).await;
+    for _ in 0..3 {
+        let stream = TcpStream::connect(address).await.unwrap();
+        // It checks that its key was accepted.
+        let (mut socket, response) =
+            client_async(format!("ws://{address}/"), stream).await.unwrap();
+        assert_eq!(response.status(), 101);
+        for n in 0..10 {
+            let text = Message::text(format!("{n}").repeat(1 << (2 * n)));
+            socket.send(text.clone()).await.unwrap();
+            assert_eq!(socket.next().await.unwrap().unwrap(), text);
+        }
+        assert_eq!(pool.status()[0].in_flight, 1);
+        socket.close(None).await.unwrap();
+        while socket.next().await.is_some() {}
+        drop(socket);
+        until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
     }
-    assert_eq!(pool.status()[0].in_flight, 1);
-    drop(socket);
-    drop(client);
-    until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_of_http_2_can_say_no() {
+    let router = Router::new().route("/", any(async || (StatusCode::FORBIDDEN, "no")));
+    let origin = serve_axum(router).await;
+    let upstream = Upstream::builder(&format!("http://{origin}")).protocol(Version::Http2);
+    let mut client = Client::connect(serve(Proxy::new(pool_of([upstream.build().unwrap()]))).await);
+    for _ in 0..2 {
+        client.send(ASK);
+        let response = client.response();
+        assert_eq!((response.status(), response.body.as_str()), ("403", "no"));
+    }
 }
 
 const ASK: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -186,11 +237,28 @@ async fn a_change_that_nobody_asked_for_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_of_http_2_alone_says_that_it_can_not() {
-    let origin = serve_axum(echo()).await;
-    let upstream = Upstream::builder(&format!("http://{origin}")).protocol(Version::Http2);
-    let pool = super::support::pool_of([upstream.build().unwrap()]);
-    let mut client = Client::connect(serve(Proxy::new(pool)).await);
-    client.send(ASK);
-    assert_eq!(client.response().status(), "502");
+async fn an_upstream_of_http_2_that_offers_no_change_is_not_asked_for_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(async |request: Request<Incoming>| {
+                assert_eq!(request.method(), "GET");
+                Ok::<_, Infallible>(Response::new(String::from("ok")))
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let upstream = Upstream::builder(&url).protocol(Version::Http2).build().unwrap();
+    let mut client = Client::connect(serve(Proxy::new(pool_of([upstream]))).await);
+    for _ in 0..2 {
+        client.send(ASK);
+        let response = client.response();
+        assert_eq!(response.status(), "502");
+        assert!(response.field("proxy-status").unwrap().ends_with("; error=http_upgrade_failed"));
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(client.response().body, "ok");
+    }
 }

@@ -13,6 +13,7 @@ use hyper::ext::on_informational;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::extended::Change;
 use super::{Shared, Upstream};
 use crate::proxy::body::UpstreamBody;
 use crate::proxy::connections::Lease;
@@ -30,23 +31,24 @@ impl Upstream {
         mut request: Request<Content>,
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let shared = &*self.0;
-        let upgrades = request.headers().contains_key(UPGRADE);
-        let mut lease = shared.connections.acquire(upgrades).await?;
+        let change = Change::of(&request);
+        let mut lease = shared.connections.acquire(change.is_some()).await?;
         let method = request.method().clone();
         shared.prepare(&mut request);
         let moved = shared.response_timeout.and_then(|_| request.body_mut().watch());
-        if matches!(lease, Lease::Http1(_)) {
-            let go = hold(&mut request);
-            hand_on_interim_responses(&mut request, go);
-        }
+        let mut hears = false;
         for _ in 0..ATTEMPTS {
-            match shared.send_on(lease, request, moved.as_ref()).await? {
+            if matches!(lease, Lease::Http1(_)) && !std::mem::replace(&mut hears, true) {
+                let go = hold(&mut request);
+                hand_on_interim_responses(&mut request, go);
+            }
+            match shared.send_on(lease, request, moved.as_ref(), change.as_ref()).await? {
                 Sent::Response(response, lease) => {
                     return Ok(shared.received(*response, lease, &method));
                 }
                 Sent::NotAtAll(again) => request = *again,
             }
-            lease = shared.connections.acquire(upgrades).await?;
+            lease = shared.connections.acquire(change.is_some()).await?;
         }
         Err(UpstreamError::new(ErrorKind::Terminated).unsent())
     }
@@ -54,7 +56,7 @@ impl Upstream {
 
 /// What became of a request.
 enum Sent {
-    Response(Box<Response<Incoming>>, Option<Lease>),
+    Response(Box<Response<Incoming>>, Lease),
     /// The connection had been closed before.
     NotAtAll(Box<Request<Content>>),
 }
@@ -65,6 +67,7 @@ impl Shared {
         mut lease: Lease,
         mut request: Request<Content>,
         moved: Option<&Moved>,
+        change: Option<&Change>,
     ) -> Result<Sent, UpstreamError> {
         let limit = self.response_timeout;
         let sent = match &mut lease {
@@ -72,14 +75,21 @@ impl Shared {
                 for_http1(&mut request);
                 in_time(lease.sender.try_send_request(request), limit, moved).await
             }
-            Lease::Http2(sender) => {
+            Lease::Http2(lease) => {
+                if let Some(change) = change {
+                    change.ask(&mut request)?;
+                }
                 self.for_http2(&mut request)?;
-                in_time(sender.try_send_request(request), limit, moved).await
+                let mut sent = in_time(lease.sender.try_send_request(request), limit, moved).await;
+                if let (Some(Ok(response)), Some(change)) = (&mut sent, change) {
+                    change.answer(response);
+                }
+                sent
             }
         };
         match sent {
             None => Err(UpstreamError::new(ErrorKind::ResponseTimeout)),
-            Some(Ok(response)) => Ok(Sent::Response(Box::new(response), Some(lease))),
+            Some(Ok(response)) => Ok(Sent::Response(Box::new(response), lease)),
             Some(Err(mut failed)) => match failed.take_message() {
                 Some(request) => Ok(Sent::NotAtAll(Box::new(request))),
                 None => Err(UpstreamError::request(failed.into_error())),
@@ -109,8 +119,11 @@ impl Shared {
         // hyper's client doesn't hear a 100 in HTTP/2. RFC 9113 §8.1 needs none: there is flow
         // control, and an upstream that has answered resets the stream.
         headers.remove(EXPECT);
+        request.body_mut().let_go();
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = Some(self.address.scheme.clone());
+        // One that is sent again, since the connection had been closed, names it there already.
+        let host = host.or(parts.authority);
         parts.authority = host.or_else(|| Some(self.address.authority.clone()));
         let uri = Uri::from_parts(parts);
         *request.uri_mut() =
@@ -122,17 +135,18 @@ impl Shared {
     fn received(
         &self,
         response: Response<Incoming>,
-        lease: Option<Lease>,
+        lease: Lease,
         method: &Method,
     ) -> Response<UpstreamBody> {
-        let status = response.status();
-        let lease = match lease {
-            // One that changes protocols is of no use for HTTP any more.
-            Some(Lease::Http1(lease)) if status != StatusCode::SWITCHING_PROTOCOLS => Some(lease),
-            _ => None,
-        };
-        let mut response =
-            response.map(|content| UpstreamBody::new(content, lease, self.body_timeout));
+        let (status, timeout) = (response.status(), self.body_timeout);
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+        let mut response = response.map(|content| match lease {
+            // A connection of HTTP/1.1 that changes protocols is of no use for HTTP any more; a stream
+            // of HTTP/2 takes its place until its end.
+            Lease::Http1(_) if switches => UpstreamBody::holding(content, None, timeout),
+            lease if switches => UpstreamBody::holding(content, Some(lease), timeout),
+            lease => UpstreamBody::new(content, lease, timeout),
+        });
         // RFC 9110 §8.6: there, it tells of another response.
         if method != Method::HEAD && status != StatusCode::NOT_MODIFIED {
             let length = response.body().size_hint().exact();
@@ -143,6 +157,14 @@ impl Shared {
 }
 
 fn for_http1(request: &mut Request<Content>) {
+    // It may have been meant for a connection of HTTP/2 that turned out to be closed.
+    if let Some(authority) = request.uri().authority() {
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        let target = request.uri().path_and_query().cloned();
+        *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
+    }
     let upgrades = request.headers().contains_key(UPGRADE);
     let trailers = request.headers().contains_key(TE);
     // RFC 9110 §7.8, §10.1.4: both are about this connection.
@@ -205,6 +227,31 @@ async fn in_time<F: Future>(
         }
         if !moved.is_some_and(Moved::take) {
             return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_can_be_meant_for_either_version_one_after_the_other() {
+        let upstream = Upstream::new("http://10.0.0.1:80/base").unwrap();
+        let request = Request::get("/x?y").header(HOST, "a.example:81");
+        let mut request = request.body(Content::new(http_body_util::Empty::new())).unwrap();
+        upstream.0.prepare(&mut request);
+        for _ in 0..2 {
+            for _ in 0..2 {
+                upstream.0.for_http2(&mut request).unwrap();
+                assert_eq!(request.uri(), "http://a.example:81/base/x?y");
+                assert!(!request.headers().contains_key(HOST));
+            }
+            for _ in 0..2 {
+                for_http1(&mut request);
+                assert_eq!(request.uri(), "/base/x?y");
+                assert_eq!(request.headers()[HOST], "a.example:81");
+            }
         }
     }
 }
