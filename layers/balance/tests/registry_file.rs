@@ -43,6 +43,23 @@ async fn fails(watch: &Watch, text: &str) {
 }
 
 #[tokio::test]
+async fn what_is_no_file_is_refused_without_being_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("instances.json");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let mut watch = file(&path).watch("shop");
+    fails(&watch, "not a regular file").await;
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = file(&path).healthy("shop").await.unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, naming(&["1"])).unwrap();
+    sees(&mut watch, &["1"]).await;
+}
+
+#[tokio::test]
 async fn whatever_way_it_is_changed_it_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("instances.json");

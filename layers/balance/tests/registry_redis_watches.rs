@@ -139,3 +139,35 @@ async fn a_registry_that_nobody_uses_leaves_no_connection() {
         come_to("nobody is there", 0, async || connections(&server).await).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_somebody_has_made_something_else_take_no_backend_away() {
+    let server = RedisServer::start().await;
+    let registry = connect(&server);
+    let instance = Instance::new("1", "10.0.0.1:1");
+    let registration = registry.register("shop", instance, Duration::from_secs(60)).unwrap();
+    registration.registered().await.unwrap();
+    let mut watch = registry.watch("shop");
+    first(&mut watch).await;
+    for part in ["records", "expiry", "origin"] {
+        let key = format!("{{tk:registry:shop}}:{part}");
+        let failures = watch.stats().failures;
+        server.command(&[b"DEL", key.as_bytes()]).await;
+        let kind: &[&[u8]] = match part {
+            "origin" => &[b"LPUSH", key.as_bytes(), b"garbage"],
+            _ => &[b"SET", key.as_bytes(), b"garbage"],
+        };
+        server.command(kind).await;
+        registry.healthy("shop").await.unwrap_err();
+        come_to("it is noticed", true, async || watch.stats().failures > failures).await;
+        assert_eq!(watch.latest().unwrap().len(), 1, "{part}");
+        server.command(&[b"DEL", key.as_bytes()]).await;
+        // The next heartbeat, or a new weight, brings it back.
+        registration.set_weight(u16::try_from(failures).unwrap() + 2);
+        come_to("it can be asked again", true, async || {
+            watch.error().is_none() && registry.healthy("shop").await.is_ok_and(|it| it.len() == 1)
+        })
+        .await;
+        assert_eq!(watch.latest().unwrap().len(), 1, "{part}");
+    }
+}

@@ -14,6 +14,7 @@ mod connections;
 mod failures;
 mod fields;
 mod grpc;
+mod hostile;
 mod nginx;
 mod readiness;
 mod servers;

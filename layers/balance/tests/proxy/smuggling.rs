@@ -124,6 +124,10 @@ async fn what_is_ambiguous_is_refused() {
         ("a host with a path", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
         ("a host with a space", "GET / HTTP/1.1\r\nhost: a b\r\n\r\n"),
         ("a host with credentials", "GET / HTTP/1.1\r\nhost: u@a\r\n\r\n"),
+        ("a host with a port that is none", "GET / HTTP/1.1\r\nhost: a:b\r\n\r\n"),
+        ("a host with two ports", "GET / HTTP/1.1\r\nhost: a:80:81\r\n\r\n"),
+        ("a target that is a host", "GET b:80 HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("the server as a whole", "GET * HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("a target of another scheme", "GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("a space in the target", "GET /x HTTP/1.1 /y HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("another version", "GET / HTTP/1.2\r\nhost: a\r\n\r\n"),
@@ -297,9 +301,17 @@ async fn from_http_2_nothing_is_smuggled_into_http_1_1() {
         let may_arrive = usize::from(name == "a wrong length");
         assert!(heads.len() <= may_arrive, "{name}: {heads:?}");
     }
-    for (name, line) in
-        [("method", "GET /smuggled HTTP/1.1\r\nx: "), ("path", "/ HTTP/1.1\r\nx: y")]
-    {
+    for (name, line) in [
+        ("method", "GET /smuggled HTTP/1.1\r\nx: "),
+        ("path", "/ HTTP/1.1\r\nx: y"),
+        ("path", "/ HTTP/1.1"),
+        ("path", "*"),
+        ("path", ""),
+        ("authority", "a\r\nx: y"),
+        ("authority", "u@a"),
+        ("authority", "a:b"),
+        ("scheme", "ftp"),
+    ] {
         let origin = strict();
         let address = serve(proxy(origin.address)).await;
         let fields = base.map(|(key, value)| (key, if key[1..] == *name { line } else { value }));
