@@ -1,75 +1,62 @@
 //! A tonic server behind the cache layer, over TCP and HTTP/2: calls of every kind, their trailers
 //! and their errors arrive as if the layer were not there.
-//!
-//! The service is written by hand, so that no build needs `protoc`; its messages are
-//! `google.protobuf.StringValue`, which prost takes for a `String`.
 
 #![allow(clippy::unwrap_used, reason = "clippy lets only the functions marked #[test] unwrap")]
 
-use std::convert::Infallible;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::body::Body;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::server::NamedService;
+use tonic::server::Grpc;
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
+use tower::service_fn;
 use tower_keep::prelude::*;
+use tower_keep_testing::grpc::{Codec, Echo, Replies};
 
-type Codec = ProstCodec<String, String>;
-type Replies = BoxStream<'static, Result<String, Status>>;
+type Answer = http::Response<Body>;
 
 /// Counts its calls, so that a test sees whether one was answered by somebody else.
 #[derive(Clone, Default)]
-struct Echo {
+struct Scene {
     calls: Arc<AtomicUsize>,
     /// What `Download` waits for before its second message.
     go_on: Arc<Notify>,
 }
 
-impl NamedService for Echo {
-    const NAME: &'static str = "test.Echo";
-}
-
-impl Service<http::Request<Body>> for Echo {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        assert_eq!(request.version(), http::Version::HTTP_2);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let go_on = Arc::clone(&self.go_on);
-        Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(Codec::default());
-            Ok(match request.uri().path() {
-                "/test.Echo/Say" => grpc.unary(service_fn(say), request).await,
-                "/test.Echo/Download" => {
-                    let download =
-                        service_fn(move |request| ready(Ok(download(request, Arc::clone(&go_on)))));
-                    grpc.server_streaming(download, request).await
+impl Scene {
+    fn service(
+        self,
+    ) -> Echo<impl Fn(Grpc<Codec>, http::Request<Body>) -> BoxFuture<'static, Answer> + Clone> {
+        Echo(move |mut grpc: Grpc<Codec>, request: http::Request<Body>| {
+            assert_eq!(request.version(), http::Version::HTTP_2);
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let go_on = Arc::clone(&self.go_on);
+            let answer: BoxFuture<'static, Answer> = Box::pin(async move {
+                match request.uri().path() {
+                    "/test.Echo/Say" => grpc.unary(service_fn(say), request).await,
+                    "/test.Echo/Download" => {
+                        let download = service_fn(move |request| {
+                            ready(Ok(download(request, Arc::clone(&go_on))))
+                        });
+                        grpc.server_streaming(download, request).await
+                    }
+                    "/test.Echo/Talk" => grpc.streaming(service_fn(talk), request).await,
+                    path => Status::unimplemented(path).into_http(),
                 }
-                "/test.Echo/Talk" => grpc.streaming(service_fn(talk), request).await,
-                path => Status::unimplemented(path).into_http(),
-            })
+            });
+            answer
         })
     }
 }
@@ -121,7 +108,7 @@ fn assert_passed(metadata: &MetadataMap) {
 }
 
 /// A server with the layer around all of its services, and a client of it.
-async fn start(echo: Echo) -> tonic::client::Grpc<Channel> {
+async fn start(echo: Scene) -> tonic::client::Grpc<Channel> {
     let keep = Store::builder().l1(L1::bytes(1 << 20)).build().unwrap();
     let cache = CacheLayer::builder(keep)
         // Whatever could be stored by mistake, would be.
@@ -130,7 +117,7 @@ async fn start(echo: Echo) -> tonic::client::Grpc<Channel> {
         .unwrap();
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().layer(cache).add_service(echo);
+    let server = Server::builder().layer(cache).add_service(echo.service());
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
@@ -149,7 +136,7 @@ async fn next(replies: &mut Streaming<String>) -> Result<Option<String>, Status>
 
 #[tokio::test]
 async fn unary_calls_all_reach_the_service() {
-    let echo = Echo::default();
+    let echo = Scene::default();
     let mut client = start(echo.clone()).await;
     // Larger than the windows of HTTP/2, both ways.
     for message in ["same".to_owned(), "same".to_owned(), "x".repeat(1 << 20)] {
@@ -165,7 +152,7 @@ async fn unary_calls_all_reach_the_service() {
 
 #[tokio::test]
 async fn an_error_keeps_its_code_text_details_and_metadata() {
-    let mut client = start(Echo::default()).await;
+    let mut client = start(Scene::default()).await;
     let request = Request::new("nobody".to_owned());
     let status = client.unary(request, path("/test.Echo/Say"), Codec::default()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "a text"));
@@ -181,7 +168,7 @@ async fn an_error_keeps_its_code_text_details_and_metadata() {
 
 #[tokio::test]
 async fn a_server_stream_arrives_as_it_is_sent_with_its_trailers() {
-    let echo = Echo::default();
+    let echo = Scene::default();
     let mut client = start(echo.clone()).await;
     let request = Request::new("end".to_owned());
     let reply = client.server_streaming(request, path("/test.Echo/Download"), Codec::default());
@@ -199,7 +186,7 @@ async fn a_server_stream_arrives_as_it_is_sent_with_its_trailers() {
 
 #[tokio::test]
 async fn a_server_stream_that_breaks_says_why() {
-    let echo = Echo::default();
+    let echo = Scene::default();
     let mut client = start(echo.clone()).await;
     let request = Request::new("break".to_owned());
     let reply = client.server_streaming(request, path("/test.Echo/Download"), Codec::default());
@@ -215,7 +202,7 @@ async fn a_server_stream_that_breaks_says_why() {
 
 #[tokio::test]
 async fn a_conversation_goes_to_and_fro() {
-    let mut client = start(Echo::default()).await;
+    let mut client = start(Scene::default()).await;
     let (ask, questions) = mpsc::channel(1);
     let request = Request::new(ReceiverStream::new(questions));
     let reply = client.streaming(request, path("/test.Echo/Talk"), Codec::default());

@@ -6,63 +6,63 @@
 mod server;
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use http::uri::PathAndQuery;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{ServiceBuilder, service_fn};
 use tower_keep_balance::retry::ReplayBody;
 use tower_keep_balance::{Backend, Balance, BalanceLayer, Pool, Queue, RetryLayer, Strategy};
+use tower_keep_testing::grpc::{Codec, Echo, Replies};
 
 use server::Server;
 
-type Codec = ProstCodec<String, String>;
+type Answer = http::Response<Body>;
 
 /// Says what it hears, after a moment.
 #[derive(Clone, Default)]
-struct Echo {
+struct Heard {
     heard: Arc<Mutex<HashMap<String, usize>>>,
     is_unavailable: Arc<AtomicBool>,
 }
 
-impl Service<http::Request<Incoming>> for Echo {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
-        let echo = self.clone();
-        Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(Codec::default());
-            Ok(match request.uri().path() {
-                "/test.Echo/Read" | "/test.Echo/Order" => {
-                    grpc.unary(service_fn(move |request| say(echo.clone(), request)), request).await
+impl Heard {
+    fn service(
+        &self,
+    ) -> Echo<
+        impl Fn(tonic::server::Grpc<Codec>, http::Request<Incoming>) -> BoxFuture<'static, Answer>
+        + Clone
+        + use<>,
+    > {
+        let heard = self.clone();
+        Echo(move |mut grpc: tonic::server::Grpc<Codec>, request: http::Request<Incoming>| {
+            let heard = heard.clone();
+            let answer: BoxFuture<'static, Answer> = Box::pin(async move {
+                match request.uri().path() {
+                    "/test.Echo/Read" | "/test.Echo/Order" => {
+                        let say = service_fn(move |request| say(heard.clone(), request));
+                        grpc.unary(say, request).await
+                    }
+                    _ => grpc.streaming(service_fn(talk), request).await,
                 }
-                _ => grpc.streaming(service_fn(talk), request).await,
-            })
+            });
+            answer
         })
     }
 }
 
-async fn say(echo: Echo, request: Request<String>) -> Result<Response<String>, Status> {
+async fn say(echo: Heard, request: Request<String>) -> Result<Response<String>, Status> {
     if echo.is_unavailable.load(SeqCst) {
         return Err(Status::unavailable("not now"));
     }
@@ -71,8 +71,6 @@ async fn say(echo: Echo, request: Request<String>) -> Result<Response<String>, S
     tokio::time::sleep(Duration::from_millis(2)).await;
     Ok(Response::new(message))
 }
-
-type Replies = BoxStream<'static, Result<String, Status>>;
 
 fn talk(request: Request<Streaming<String>>) -> Ready<Result<Response<Replies>, Status>> {
     ready(Ok(Response::new(request.into_inner().boxed())))
@@ -117,11 +115,11 @@ macro_rules! call {
     }};
 }
 
-async fn servers(count: usize) -> (Echo, Vec<Option<Server>>, Pool<Channel>) {
-    let echo = Echo::default();
+async fn servers(count: usize) -> (Heard, Vec<Option<Server>>, Pool<Channel>) {
+    let echo = Heard::default();
     let mut servers = Vec::new();
     for _ in 0..count {
-        servers.push(Some(Server::start(None, echo.clone()).await));
+        servers.push(Some(Server::start(None, echo.service()).await));
     }
     let addresses: Vec<_> = servers.iter().flatten().map(|server| server.at).collect();
     (echo, servers, pool(&addresses))
@@ -178,8 +176,8 @@ async fn servers_that_are_killed_and_restarted_fail_no_read_and_get_no_order_twi
         let at_other = servers[other].take().unwrap().kill().await;
         counts_to(&reads, 100).await;
         counts_to(&orders, 10).await;
-        servers[one] = Some(Server::start(Some(at_one), echo.clone()).await);
-        servers[other] = Some(Server::start(Some(at_other), echo.clone()).await);
+        servers[one] = Some(Server::start(Some(at_one), echo.service()).await);
+        servers[other] = Some(Server::start(Some(at_other), echo.service()).await);
     }
     stop.store(true, SeqCst);
     let mut failed_orders = 0;
@@ -226,7 +224,7 @@ async fn calls_that_a_server_leaves_unprocessed_go_elsewhere_even_orders() {
         // GOAWAY, and the listener is closed.
         let at = servers[round % 2].take().unwrap().drain().await;
         counts_to(&orders, 40).await;
-        servers[round % 2] = Some(Server::start(Some(at), echo.clone()).await);
+        servers[round % 2] = Some(Server::start(Some(at), echo.service()).await);
     }
     stop.store(true, SeqCst);
     for task in tasks {
@@ -238,10 +236,10 @@ async fn calls_that_a_server_leaves_unprocessed_go_elsewhere_even_orders() {
 
 #[tokio::test]
 async fn a_status_in_the_head_is_tried_again_where_that_is_allowed() {
-    let (one, other) = (Echo::default(), Echo::default());
+    let (one, other) = (Heard::default(), Heard::default());
     one.is_unavailable.store(true, SeqCst);
-    let bad = Server::start(None, one).await;
-    let good = Server::start(None, other.clone()).await;
+    let bad = Server::start(None, one.service()).await;
+    let good = Server::start(None, other.service()).await;
     let client = client!(pool(&[bad.at, good.at]));
     for at in 0..10 {
         assert_eq!(call!(client, "/test.Echo/Read", format!("{at}")).unwrap(), format!("{at}"));

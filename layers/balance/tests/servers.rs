@@ -234,29 +234,9 @@ async fn a_server_that_drains_fails_nothing_at_all() {
     assert_eq!(counts.failed_orders.load(SeqCst), 0, "nor does an order");
 }
 
-/// A server of HTTP/2 that refuses every stream, and counts them.
-async fn refusing() -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let (at, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let counts = Arc::clone(&count);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let counts = Arc::clone(&counts);
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    counts.fetch_add(1, SeqCst);
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
-                }
-            });
-        }
-    });
-    (at, count)
-}
-
 #[tokio::test]
 async fn a_stream_that_was_refused_is_sent_elsewhere_even_an_order() {
-    let (refusing, refused) = refusing().await;
+    let (refusing, refused) = tower_keep_testing::http2::refusing().await;
     let (_, is_paused) = watch::channel(false);
     let seen = Seen { orders: Arc::default(), is_paused };
     let good = Server::start(None, app(seen.clone())).await;

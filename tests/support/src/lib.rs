@@ -19,7 +19,8 @@
 //! # }
 //! ```
 //!
-//! [`http`] has a client and a server of HTTP/1.1 that show every byte.
+//! [`http`] has a client and a server of HTTP/1.1 that show every byte; the feature `http2` adds servers
+//! that refuse, `grpc` services whose messages are texts.
 //!
 //! Unix only, since a test stops and kills its server with signals.
 
@@ -31,7 +32,11 @@
 )]
 
 mod cluster;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod http;
+#[cfg(feature = "http2")]
+pub mod http2;
 mod nginx;
 mod process;
 mod redis;

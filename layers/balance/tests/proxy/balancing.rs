@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_keep_balance::proxy::{Failure, Protocol, Proxy, Upstream};
 use tower_keep_balance::{
@@ -258,23 +256,9 @@ async fn requests_with_the_same_cookie_go_to_the_same_upstream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_an_upstream_refuses_goes_to_another_whatever_it_is() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let refused = Arc::new(AtomicUsize::new(0));
-    let counts = Arc::clone(&refused);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let counts = Arc::clone(&counts);
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    counts.fetch_add(1, SeqCst);
-                    respond.send_reset(h2::Reason::REFUSED_STREAM);
-                }
-            });
-        }
-    });
-    let refusing = Upstream::builder(&url).protocol(Protocol::Http2).build().unwrap();
+    let (address, refused) = tower_keep_testing::http2::refusing().await;
+    let refusing =
+        Upstream::builder(&format!("http://{address}")).protocol(Protocol::Http2).build().unwrap();
     let good = origin(OK);
     let pool = of(&[&good]).backend(Backend::new("refuses", refusing));
     let pool = pool.outlier_detection(None).build().unwrap();

@@ -1,11 +1,6 @@
 //! gRPC of every kind between real clients and servers of tonic, over HTTP/2 without TLS.
 
-use std::convert::Infallible;
-use std::task::{Context, Poll};
-
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use http::uri::PathAndQuery;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -13,44 +8,22 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
-use tonic::server::NamedService;
 use tonic::transport::{Channel, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
-use tower::{Service, service_fn};
+use tower::service_fn;
 use tower_keep_balance::proxy::{Protocol, Proxy, Upstream};
+use tower_keep_testing::grpc::{Codec, Echo, Replies};
 
 use super::support::{pool_of, serve};
 
-type Codec = ProstCodec<String, String>;
-type Replies = BoxStream<'static, Result<String, Status>>;
-
-/// Written by hand, so that no build needs `protoc`; prost takes `StringValue` for a `String`.
-#[derive(Clone)]
-struct Echo;
-
-impl NamedService for Echo {
-    const NAME: &'static str = "test.Echo";
-}
-
-impl Service<http::Request<Body>> for Echo {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(Codec::default());
-            Ok(match request.uri().path() {
-                "/test.Echo/Say" => grpc.unary(service_fn(say), request).await,
-                "/test.Echo/Talk" => grpc.streaming(service_fn(talk), request).await,
-                path => Status::unimplemented(path).into_http(),
-            })
-        })
+async fn answer(
+    mut grpc: tonic::server::Grpc<Codec>,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
+    match request.uri().path() {
+        "/test.Echo/Say" => grpc.unary(service_fn(say), request).await,
+        "/test.Echo/Talk" => grpc.streaming(service_fn(talk), request).await,
+        path => Status::unimplemented(path).into_http(),
     }
 }
 
@@ -76,7 +49,7 @@ async fn talk(request: Request<Streaming<String>>) -> Result<Response<Replies>, 
 async fn client() -> Grpc<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = Server::builder().add_service(Echo);
+    let server = Server::builder().add_service(Echo(answer));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let upstream = Upstream::builder(&url).protocol(Protocol::Http2).build().unwrap();
     let address = serve(Proxy::new(pool_of([upstream]))).await;
