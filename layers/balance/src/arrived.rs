@@ -1,7 +1,7 @@
 //! What proxies in front have said of the client, as it came.
 
 use http::Extensions;
-use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -19,7 +19,7 @@ impl Arrived {
             return;
         }
         let mut kept = HeaderMap::new();
-        for name in [X_FORWARDED_FOR, FORWARDED] {
+        for name in [X_FORWARDED_FOR, http::header::FORWARDED] {
             for value in request.headers().get_all(&name) {
                 kept.append(name.clone(), value.clone());
             }

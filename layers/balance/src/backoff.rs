@@ -9,6 +9,7 @@ use crate::span::part;
 /// one, never longer than `max`.
 ///
 /// Default: 25 ms and 250 ms, as Envoy's.
+#[cfg(feature = "http")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Backoff {
@@ -16,6 +17,7 @@ pub struct Backoff {
     pub(crate) max: Duration,
 }
 
+#[cfg(feature = "http")]
 impl Backoff {
     /// From `base` up to `max`.
     pub fn new(base: Duration, max: Duration) -> Self {
@@ -28,35 +30,36 @@ impl Backoff {
     }
 
     /// Before the retry `number`, from 1.
-    #[cfg(feature = "http")]
     pub(crate) fn wait(self, number: u32) -> Duration {
-        part(self.most(number), fastrand::f64())
-    }
-
-    /// What to wait before the retry `number` at most.
-    fn most(self, number: u32) -> Duration {
-        let doubled = 1u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.base.saturating_mul(doubled).min(self.max)
+        part(doubled(self.base, self.max, number), fastrand::f64())
     }
 }
 
+#[cfg(feature = "http")]
 impl Default for Backoff {
     fn default() -> Self {
         Self::new(Duration::from_millis(25), Duration::from_millis(250))
     }
 }
 
-/// The waits between attempts that go on until one succeeds. None is shorter than the base, so that
+/// What to wait before the retry `number`, from 1, at most: `base`, doubled each time up to `max`.
+fn doubled(base: Duration, max: Duration, number: u32) -> Duration {
+    let factor = 1u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX);
+    base.saturating_mul(factor).min(max)
+}
+
+/// The waits between attempts that go on until one succeeds. None is shorter than the least, so that
 /// many who lost the same server neither come back at once nor ask without a pause.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waits {
-    backoff: Backoff,
+    least: Duration,
+    most: Duration,
     failures: u32,
 }
 
 impl Waits {
     pub(crate) fn new(least: Duration, most: Duration) -> Self {
-        Self { backoff: Backoff::new(least, most.max(least)), failures: 0 }
+        Self { least, most: most.max(least), failures: 0 }
     }
 
     /// It worked.
@@ -67,8 +70,8 @@ impl Waits {
     /// Until the next attempt, after another failure; `dice` is in 0.0..1.0.
     pub(crate) fn next(&mut self, dice: f64) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let least = self.backoff.base;
-        least + part(self.backoff.most(self.failures).saturating_sub(least), dice)
+        let most = doubled(self.least, self.most, self.failures);
+        self.least + part(most.saturating_sub(self.least), dice)
     }
 }
 

@@ -24,6 +24,7 @@ pub enum Versions {
 
 /// A connection for one check, and which version of HTTP is spoken over it.
 pub struct Connection {
+    #[cfg_attr(not(feature = "probe-http"), allow(dead_code, reason = "probes of HTTP need it"))]
     pub(super) io: Box<dyn Io>,
     pub(super) is_http2: bool,
 }
