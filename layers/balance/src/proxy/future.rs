@@ -112,6 +112,7 @@ impl Settings {
             return response.map(ProxyBody::upstream);
         }
         let upstream = response.extensions_mut().remove::<OnUpgrade>();
+        let protocol = protocol.filter(|it| upgrade.as_ref().is_some_and(|asked| asked.is_of(it)));
         let (Some(upgrade), Some(upstream), Some(protocol)) = (upgrade, upstream, protocol) else {
             let error = UpstreamError::new(ErrorKind::Upgrade);
             return failed(error.into(), Manner::Http, &self.pseudonym).map(ProxyBody::own);

@@ -15,6 +15,8 @@ pub(super) struct Upgrade {
     pub(super) client: OnUpgrade,
     /// It is a stream of HTTP/2.
     is_extended: bool,
+    /// What the upstream is asked for.
+    protocol: HeaderValue,
 }
 
 /// Whether a request asks for another protocol: by `Upgrade`, or in HTTP/2 by an extended `CONNECT`
@@ -64,11 +66,17 @@ pub(super) fn ask<B>(request: &mut Request<B>, protocol: HeaderValue) -> Option<
             request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
         }
     }
-    request.headers_mut().insert(UPGRADE, protocol);
-    Some(Upgrade { client, is_extended })
+    request.headers_mut().insert(UPGRADE, protocol.clone());
+    Some(Upgrade { client, is_extended, protocol })
 }
 
 impl Upgrade {
+    /// Whether `protocol` is what was asked for, and no other (RFC 9110 §7.8), in which requests could be
+    /// hidden.
+    pub(super) fn is_of(&self, protocol: &HeaderValue) -> bool {
+        protocol.as_bytes().eq_ignore_ascii_case(self.protocol.as_bytes())
+    }
+
     /// Tells the client that the upstream has changed to `protocol`.
     pub(super) fn agree<B>(&self, response: &mut Response<B>, protocol: HeaderValue) {
         if self.is_extended {

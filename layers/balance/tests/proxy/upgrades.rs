@@ -224,6 +224,21 @@ async fn what_may_not_be_upgraded_to_is_not_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_to_another_protocol_than_was_asked_for_is_an_error() {
+    for said in ["h2c", "websocket, h2c", ""] {
+        let origin = Origin::new(move |_, stream| {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n";
+            write!(stream, "{head}upgrade: {said}\r\n\r\n").is_ok()
+        });
+        let mut client = Client::connect(serve(proxy(origin.address)).await);
+        client.send(ASK);
+        let response = client.response();
+        assert_eq!(response.status(), "502", "{said}");
+        assert!(response.field("proxy-status").unwrap().ends_with("; error=http_upgrade_failed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_nobody_asked_for_is_an_error() {
     let origin = Origin::saying(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nevil",
