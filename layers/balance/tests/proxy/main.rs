@@ -18,6 +18,7 @@ mod hostile;
 mod nginx;
 mod readiness;
 mod servers;
+mod sharing;
 mod smuggling;
 mod streaming;
 mod support;

@@ -20,7 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tower_keep_balance::proxy::{Proxy, Upstream};
+use tower_keep_balance::proxy::{Protocol, Proxy, Upstream};
 use tower_keep_balance::retry::Budget;
 use tower_keep_balance::{Backend, HealthCheck, OutlierDetection, Pool, RetryLayer, Strategy};
 use tower_keep_testing::{Employer, Worker};
@@ -91,16 +91,18 @@ struct Scene {
 }
 
 impl Scene {
-    async fn start(name: &str) -> Self {
+    async fn start(name: &str, protocol: Protocol) -> Self {
         let orders = format!("tower-keep-orders-{name}-{}", std::process::id());
         let orders = std::env::temp_dir().join(orders);
         let any = ([127, 0, 0, 1], 0).into();
         let servers = [(); 3].map(|()| Server::start(any, &orders));
         let servers = join_all(servers).await;
         let check = HealthCheck::http("/health").interval(INTERVAL).fall(2).rise(1);
-        let backends = servers
-            .iter()
-            .map(|server| Backend::http(&format!("http://{}", server.address)).unwrap());
+        let backends = servers.iter().map(|server| {
+            let url = format!("http://{}", server.address);
+            let upstream = Upstream::builder(&url).protocol(protocol).build().unwrap();
+            Backend::new(url, upstream)
+        });
         let pool = Pool::builder()
             .strategy(Strategy::RoundRobin)
             .backends(backends.collect::<Vec<_>>())
@@ -188,7 +190,16 @@ impl Scene {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_is_healthy_no_read_fails_and_no_order_comes_twice() {
-    let mut scene = Scene::start("killed").await;
+    kill_and_stop(Scene::start("killed", Protocol::Http1).await).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_over_http_2() {
+    kill_and_stop(Scene::start("killed-2", Protocol::Http2).await).await;
+}
+
+async fn kill_and_stop(mut scene: Scene) {
     for round in 0..4 {
         let (one, other) = (round % 3, (round + 1) % 3);
         scene.goes_on(100).await;
@@ -209,14 +220,16 @@ async fn while_one_is_healthy_no_read_fails_and_no_order_comes_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_can_be_restarted_one_after_the_other() {
-    let mut scene = Scene::start("restarted").await;
-    for at in 0..3 {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let mut scene = Scene::start("restarted", protocol).await;
+        for at in 0..3 {
+            scene.goes_on(100).await;
+            scene.servers[at].process.kill();
+            scene.is(at, false).await;
+            scene.restart(at).await;
+            scene.is(at, true).await;
+        }
         scene.goes_on(100).await;
-        scene.servers[at].process.kill();
-        scene.is(at, false).await;
-        scene.restart(at).await;
-        scene.is(at, true).await;
+        scene.end().await;
     }
-    scene.goes_on(100).await;
-    scene.end().await;
 }
