@@ -13,7 +13,7 @@ use tower_keep_store::remote::{
 };
 use tower_keep_store::{Error, Redis, Strength, Tag};
 
-use forward::forward;
+pub(super) use forward::forward;
 
 /// What doesn't work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

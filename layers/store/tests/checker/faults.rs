@@ -83,13 +83,18 @@ pub async fn on_one_server(
             }
             Fault::Flushed => drop(server.command(&[b"FLUSHALL"]).await),
             Fault::TagsDeleted => {
-                drop(server.command(&[b"DEL", b"{tk}:epoch", b"{tk}:t:group-0"]).await);
+                drop(
+                    server
+                        .command(&[b"DEL", b"{tk}:epoch", b"{tk}:t:group-0", b"{tk}:t:again-0"])
+                        .await,
+                );
             }
             Fault::ScriptsFlushed => drop(server.command(&[b"SCRIPT", b"FLUSH"]).await),
             Fault::NodeCutOff | Fault::NodeHeldUp => {
                 let cut = fault == Fault::NodeCutOff;
                 ways[node].set(if cut { Traffic::Ends } else { Traffic::Waits });
-                sleep(span).await;
+                // Long enough for what it holds to be due.
+                sleep(2 * span).await;
                 ways[node].set(Traffic::Flows);
             }
             Fault::NodeFrozen => field.freeze(node, span).await,

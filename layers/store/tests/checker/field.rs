@@ -20,6 +20,7 @@ pub struct Counts {
     pub l1_hits: u64,
     pub l2_hits: u64,
     pub fills: u64,
+    pub validated: u64,
     pub losses: u64,
     pub deferred: u64,
 }
@@ -106,8 +107,8 @@ impl Field {
                 records.push(Record::from_line(&line));
             };
             let mut each = end.split(' ').map(|count| count.parse::<u64>().unwrap());
-            let Counts { l1_hits, l2_hits, fills, losses, deferred } = &mut counts;
-            for count in [l1_hits, l2_hits, fills, losses, deferred] {
+            let Counts { l1_hits, l2_hits, fills, validated, losses, deferred } = &mut counts;
+            for count in [l1_hits, l2_hits, fills, validated, losses, deferred] {
                 *count += each.next().unwrap();
             }
             self.history.nodes.push(records);

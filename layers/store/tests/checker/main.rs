@@ -1,9 +1,12 @@
 //! A history checker: several processes read, write and invalidate at random while Redis and the ways
 //! to it are damaged, and every single read is judged when the run is over.
 //!
+//! Every value tells when a fill began to fetch it. One that is merely validated keeps that, and its
+//! origin's version of it often stays the same when it is invalidated: so what is brought back shows.
+//!
 //! What is judged is invariant I1. Let an invalidation (of a key, of a tag, of a space or everything; a
-//! `set` is one, too) be called at a moment when the origin had version `v` of a key that it covers, and
-//! return. Then no read that begins later sees a version before `v`:
+//! `set` is one, too) be called, and return. Then no read that begins later returns, of a key that it
+//! covers, what was stored or being fetched when it was called:
 //!
 //! 1. on the node that called it: from the moment that it returned, whatever it returned;
 //! 2. on another node that has been in touch since: within a second, which is several hundred times what
@@ -13,7 +16,8 @@
 //!
 //! Where the call returned `ThisNode`, 2 and 3 count from when the node has nothing owed any more.
 //! Where a failover may have lost what was acknowledged (see `Reach::Everywhere`), from when it is over.
-//! At the very end, all know the truth.
+//! What a `set` stores is as of its return: whatever is invalidated meanwhile may come before it. At the
+//! very end, all know the truth.
 //!
 //! Every run prints its seed. `TOWER_KEEP_SEED=…` makes the same choices again, of operations and of
 //! faults; `TOWER_KEEP_SECONDS=…` sets how long each scenario lasts.
@@ -25,6 +29,8 @@
 mod broken;
 mod faults;
 mod field;
+mod fills;
+mod late;
 mod node;
 mod origin;
 mod record;
@@ -92,8 +98,8 @@ fn report(scenario: &str, verdict: &Verdict, counts: &Counts, injected: &Injecte
 fn nothing_was_violated(verdict: &Verdict, counts: &Counts, injected: &Injected) {
     assert_eq!(verdict.violations, [""; 0]);
     assert!(verdict.own > 0 && verdict.in_touch > 0 && verdict.any > 0, "{verdict:?}");
-    let Counts { l1_hits, l2_hits, fills, losses, deferred } = *counts;
-    for exercised in [l1_hits, l2_hits, fills, losses, deferred] {
+    let Counts { l1_hits, l2_hits, fills, validated, losses, deferred } = *counts;
+    for exercised in [l1_hits, l2_hits, fills, validated, losses, deferred] {
         assert!(exercised > 0, "{counts:?}");
     }
     assert!(injected.values().sum::<u32>() > 1, "{injected:?}");
@@ -142,7 +148,7 @@ async fn violations(broken: &'static str) -> Vec<String> {
     let server = RedisServer::start().await;
     let plan = plan(100, 100, broken, vec![server.url(); NODES]);
     let field = Field::start(&plan).await;
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_millis(4500)).await;
     let (verdict, counts) = judge(field, &plan).await;
     report(broken, &verdict, &counts, &Injected::new());
     verdict.violations
@@ -162,6 +168,11 @@ async fn announcements_that_are_dropped_are_found_out() {
     let violations = violations("Announcements").await;
     assert!(violations.iter().any(is_of("it was in touch")));
     assert!(violations.iter().any(is_of("the bound for all nodes had passed")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_by_being_validated_is_found_out() {
+    assert!(violations("Validation").await.iter().any(is_of("it was in touch")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! One node: a process that reads, writes and invalidates at random, and remembers what it did.
 
-use std::io;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,19 +10,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_keep_store::remote::Remote;
-use tower_keep_store::{L1, Reach, Redis, Store, Ttl, Typed};
+use tower_keep_store::{FillError, L1, Reach, Redis, Store, Typed};
 use tower_keep_testing::Employer;
 
 use super::broken::Broken;
+use super::fills::{Fills, is_long, tags, ttl};
+use super::late::Late;
 use super::origin::{Client, now};
-use super::record::{GROUPS, Instant, KEYS, NEVER, Record, Scope};
+use super::record::{GROUPS, Instant, KEYS, NEVER, Record, Scope, Value};
 
 /// How long a node that is out of touch may serve what it holds.
 pub const MAX_UNSYNCED: Duration = Duration::from_millis(500);
-
-/// How long the slowest fills take: longer than a node that is out of touch may serve what it holds, and
-/// than it takes to notice that.
-const SLOWEST_FILL: Duration = Duration::from_secs(4);
 
 /// As short as it may be: those who die with it hold up the others that long.
 const LEASE: Duration = Duration::from_millis(300);
@@ -72,7 +71,7 @@ impl Job {
         // The first node is never broken: it invalidates what the others go on to serve.
         match Broken::named(&self.broken, redis.clone()).filter(|_| self.number > 0) {
             Some(broken) => self.build(broken),
-            None => self.build(redis),
+            None => self.build(Late { redis, seed: self.seed ^ self.number as u64 }),
         }
     }
 
@@ -84,19 +83,11 @@ impl Job {
     }
 }
 
-fn ttl(key: usize) -> Ttl {
-    let long = Duration::from_secs(3600);
-    Ttl::new(long).stale_while_revalidate(long).tags([tag(key % GROUPS)])
-}
-
-fn tag(group: usize) -> String {
-    format!("group-{group}")
-}
-
 struct Node {
     store: Store,
-    values: Typed<usize, u32>,
+    values: Typed<usize, Value>,
     origin: Client,
+    fills: Arc<Fills>,
     /// Whether it invalidates tags. One that does so itself can't serve what they were about, however
     /// broken it is.
     by_tag: bool,
@@ -108,10 +99,17 @@ struct Node {
 pub async fn run(mut employer: Employer) {
     let job = Job::from_line(employer.job());
     let store = job.store().await;
+    let origin = Client::connect(job.origin).await;
+    let remembers = job.broken == "Validation" && job.number > 0;
     let node = Arc::new(Node {
         values: store.typed("number"),
         store,
-        origin: Client::connect(job.origin).await,
+        origin: origin.clone(),
+        fills: Arc::new(Fills {
+            origin,
+            validated: AtomicU64::new(0),
+            memory: remembers.then(|| Mutex::new(HashMap::new())),
+        }),
         by_tag: job.broken.is_empty() || job.number == 0,
         records: Mutex::default(),
         ended: watch::Sender::new(false),
@@ -150,7 +148,8 @@ pub async fn run(mut employer: Employer) {
                     employer.tell(&lines.join("\n")).await;
                 }
                 let stats = node.store.stats();
-                let counts = [stats.l1_hits, stats.l2_hits, stats.fills, stats.losses];
+                let validated = node.fills.validated.load(Relaxed);
+                let counts = [stats.l1_hits, stats.l2_hits, stats.fills, validated, stats.losses];
                 let counts = counts.map(|count| count.to_string()).join(" ");
                 employer.tell(&format!("end {counts} {}", stats.deferred_invalidations)).await;
             }
@@ -210,29 +209,42 @@ impl Node {
         }
     }
 
-    /// The only one who changes `key`: at the origin first, and then here.
+    /// The only one who changes `key`: at the origin first, and then here. Often only here, so that what
+    /// was invalidated is still the origin's version.
     async fn write(self: Arc<Self>, key: usize, mut random: Rng) {
         while !self.has_ended() {
-            let version = self.origin.bump(key).await;
+            let is_new = random.u8(..3) == 0;
+            let version =
+                if is_new { self.origin.bump(key).await } else { self.origin.get(key).await };
             sleep(Duration::from_micros(random.u64(..2000))).await;
             let called = now();
             match random.u8(if self.by_tag { 0 } else { 25 }..40) {
                 0 => self.done(Scope::Everything, called, self.store.clear().await),
                 1 => self.done(Scope::Everything, called, self.values.clear().await),
                 25..30 => {
-                    let reach = self.values.set(&key, version, ttl(key)).await.unwrap();
+                    let value = Value { version, as_of: called };
+                    let reach = self.values.set(&key, value, ttl(key)).await.unwrap();
                     self.done(Scope::Key(key), called, reach);
+                    self.record(Record::Set { key, called, returned: now() });
                 }
                 2..16 => {
                     let group = key % GROUPS;
-                    let reach = self.store.invalidate_tag(tag(group)).await.unwrap();
-                    self.done(Scope::Group(group), called, reach);
+                    let mut worst = Reach::Everywhere;
+                    for tag in tags(group) {
+                        let reach = self.store.invalidate_tag(tag).await.unwrap();
+                        if reach != Reach::Everywhere {
+                            worst = reach;
+                        }
+                    }
+                    self.done(Scope::Group(group), called, worst);
                 }
                 // One who gives up a removal leaves it to the store.
                 16..20 => drop(timeout(Duration::from_millis(1), self.values.remove(&key)).await),
                 20..25 => {
                     // Soft, which forbids nothing; so at last it is removed, too.
-                    self.store.expire_tag(tag(key % GROUPS)).await.unwrap();
+                    for tag in tags(key % GROUPS) {
+                        self.store.expire_tag(tag).await.unwrap();
+                    }
                     let reach = self.values.remove(&key).await;
                     self.done(Scope::Key(key), called, reach);
                 }
@@ -242,7 +254,7 @@ impl Node {
                 }
             }
             // Now and then long enough for the others to be due.
-            let longest = if random.u8(..4) == 0 { 4000 } else { 300 };
+            let longest = if random.u8(..4) == 0 { 4000 } else { 200 };
             sleep(Duration::from_millis(random.u64(..longest))).await;
         }
     }
@@ -265,32 +277,28 @@ impl Node {
                     }
                 }
                 3 if random.u8(..) == 0 => drop(self.values.expire(&key).await),
-                _ => {
-                    let fill = self.fill(key, random.fork());
-                    let found = self.values.get_or_try_set(&key, ttl(key), || fill).await.unwrap();
-                    self.saw(key, began, Some(found));
+                how => {
+                    let (fills, random) = (Arc::clone(&self.fills), random.fork());
+                    let fill = move |earlier| fills.fill(key, earlier, random);
+                    let found = if is_long(key) && how < 6 {
+                        self.values.get_or_try_set(&key, ttl(key), || fill(None)).await
+                    } else {
+                        self.values.get_or_try_refresh(&key, ttl(key), fill).await
+                    };
+                    match found {
+                        Ok(found) => self.saw(key, began, Some(found)),
+                        Err(FillError::Failed(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
                 }
             }
             sleep(Duration::from_micros(random.u64(..4000))).await;
         }
     }
 
-    fn saw(&self, key: usize, began: Instant, seen: Option<Arc<u32>>) {
+    fn saw(&self, key: usize, began: Instant, seen: Option<Arc<Value>>) {
         if let Some(seen) = seen {
             self.record(Record::Read { key, began, seen: *seen });
-        }
-    }
-
-    fn fill(&self, key: usize, mut random: Rng) -> impl Future<Output = io::Result<u32>> + use<> {
-        let origin = self.origin.clone();
-        async move {
-            let slow = if random.u8(..128) == 0 { SLOWEST_FILL } else { Duration::from_millis(4) };
-            let (before, after) =
-                (slow.mul_f64(random.f64() / 2.0), slow.mul_f64(random.f64() / 2.0));
-            sleep(before).await;
-            let version = origin.get(key).await;
-            sleep(after).await;
-            Ok(version)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a node did, as it tells it once the run is over: one line of text each.
 
+use serde::{Deserialize, Serialize};
 use tower_keep_store::Reach;
 
 /// How many keys there are, and how many groups they fall into. A group is a tag.
@@ -11,13 +12,23 @@ pub type Instant = u64;
 
 pub const NEVER: Instant = Instant::MAX;
 
+/// What nodes store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value {
+    pub version: u32,
+    /// When a fill began to fetch it, or a caller to set it. What is only validated keeps this.
+    pub as_of: Instant,
+}
+
 /// Something that a node did, or noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A read that began at `began` returned this version of `key`.
-    Read { key: usize, began: Instant, seen: u32 },
+    /// A read that began at `began` returned this value of `key`.
+    Read { key: usize, began: Instant, seen: Value },
     /// What a read at the very end, when all is quiet, returned.
-    Last { key: usize, seen: u32 },
+    Last { key: usize, seen: Value },
+    /// A value of `key` was set, from `called` on until `returned`.
+    Set { key: usize, called: Instant, returned: Instant },
     /// An invalidation that was called at `called` and had returned at `returned`. It has been with
     /// the second tier since `spread` at the latest.
     Invalidated { scope: Scope, called: Instant, returned: Instant, spread: Instant },
@@ -52,8 +63,13 @@ impl Record {
 
     pub fn to_line(self) -> String {
         match self {
-            Self::Read { key, began, seen } => format!("read {key} {began} {seen}"),
-            Self::Last { key, seen } => format!("last {key} {seen}"),
+            Self::Read { key, began, seen: Value { version, as_of } } => {
+                format!("read {key} {began} {version} {as_of}")
+            }
+            Self::Last { key, seen: Value { version, as_of } } => {
+                format!("last {key} {version} {as_of}")
+            }
+            Self::Set { key, called, returned } => format!("set {key} {called} {returned}"),
             Self::Invalidated { scope, called, returned, spread } => {
                 let (kind, number) = match scope {
                     Scope::Key(key) => ("key", key),
@@ -70,10 +86,16 @@ impl Record {
         let (kind, numbers) = line.split_once(' ').unwrap();
         let numbers: Vec<u64> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
         let small = |at: usize| usize::try_from(numbers[at]).unwrap();
-        let seen = |at: usize| u32::try_from(numbers[at]).unwrap();
+        let seen = |at: usize| {
+            let version = u32::try_from(numbers[at]).unwrap();
+            Value { version, as_of: numbers[at + 1] }
+        };
         let scope = match kind {
             "read" => return Self::Read { key: small(0), began: numbers[1], seen: seen(2) },
             "last" => return Self::Last { key: small(0), seen: seen(1) },
+            "set" => {
+                return Self::Set { key: small(0), called: numbers[1], returned: numbers[2] };
+            }
             "step" => return Self::Step { is_in: numbers[0] == 1, at: numbers[1] },
             "key" => Scope::Key(small(0)),
             "group" => Scope::Group(small(0)),

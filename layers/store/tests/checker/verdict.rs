@@ -1,7 +1,9 @@
 //! The checker: whether a history keeps what is promised.
 
+use std::collections::HashMap;
+
 use super::origin::Versions;
-use super::record::{Instant, KEYS, NEVER, Record};
+use super::record::{Instant, KEYS, NEVER, Record, Value};
 
 /// What the nodes did, what the origin did, and what was done to them.
 #[derive(Default)]
@@ -40,8 +42,12 @@ pub struct Verdict {
     pub violations: Vec<String>,
 }
 
-/// From `at` on, no version before `least`.
-type Floor = (Instant, u32);
+/// From the first instant on, nothing that was fetched before the second.
+type Floor = (Instant, Instant);
+
+/// Until when each value was being set, by key and by when that began. Something else that is invalidated
+/// meanwhile may come before it.
+type Sets = HashMap<(usize, Instant), Instant>;
 
 /// For one reader and one key: what it must not serve any more.
 struct Floors {
@@ -54,6 +60,7 @@ struct Floors {
 
 pub fn check(history: &History, bounds: Bounds) -> Verdict {
     let mut verdict = Verdict::default();
+    let sets = history.sets();
     for (node, records) in history.nodes.iter().enumerate() {
         let floors: Vec<Floors> = (0..KEYS).map(|key| history.floors(node, key, bounds)).collect();
         let trouble = history.trouble(node);
@@ -61,19 +68,21 @@ pub fn check(history: &History, bounds: Bounds) -> Verdict {
             match *record {
                 Record::Read { key, began, seen } => {
                     let quiet_since = quiet_since(&trouble, began);
-                    let read = Read { node, key, began, seen, quiet_since };
+                    let as_of = sets.get(&(key, seen.as_of)).copied().unwrap_or(seen.as_of);
+                    let read = Read { node, key, began, seen, as_of, quiet_since };
                     verdict.read(&floors[key], read, bounds);
                 }
                 Record::Last { key, seen } => {
                     let truth = history.versions[key].last().map_or(0, |&(_, version)| version);
-                    if seen != truth {
+                    let version = seen.version;
+                    if version != truth {
                         verdict.violates(format!(
-                            "node {node} ends with {seen} of key {key}, which is {truth}"
+                            "node {node} ends with {version} of key {key}, which is {truth}"
                         ));
                     }
                 }
                 Record::Invalidated { .. } => verdict.invalidations += 1,
-                Record::Step { .. } => {}
+                Record::Step { .. } | Record::Set { .. } => {}
             }
         }
     }
@@ -85,14 +94,16 @@ struct Read {
     node: usize,
     key: usize,
     began: Instant,
-    seen: u32,
+    seen: Value,
+    /// When `seen` began to be fetched, or had been set.
+    as_of: Instant,
     /// Since when nothing has kept the node out of touch; none while something does.
     quiet_since: Option<Instant>,
 }
 
 impl Verdict {
     fn read(&mut self, floors: &Floors, read: Read, bounds: Bounds) {
-        let Read { node, key, began, seen, quiet_since } = read;
+        let Read { node, key, began, seen, as_of, quiet_since } = read;
         self.reads += 1;
         let own = at(&floors.own, began);
         let any = at(&floors.due, began);
@@ -108,15 +119,17 @@ impl Verdict {
         ];
         for (rule, least, count) in rules {
             *count += u64::from(least > 0);
-            if seen < least {
+            if as_of < least {
+                let Value { version, .. } = seen;
                 let text = format!(
-                    "at {began}, node {node} served {seen} of key {key}, when {least} was due: {rule}"
+                    "at {began}, node {node} served version {version} of key {key} as of {as_of}, \
+                     when {least} was due: {rule}"
                 );
                 self.violations.push(text);
             }
         }
         // The first invalidation that this read should have known of.
-        let first = floors.others.partition_point(|&(_, least)| least <= seen);
+        let first = floors.others.partition_point(|&(_, least)| least <= as_of);
         if let Some(&(spread, _)) = floors.others.get(first).filter(|(spread, _)| *spread <= began)
         {
             let late = began - spread;
@@ -133,6 +146,15 @@ impl Verdict {
 }
 
 impl History {
+    fn sets(&self) -> Sets {
+        let records = self.nodes.iter().flatten();
+        let sets = records.filter_map(|record| match *record {
+            Record::Set { key, called, returned } => Some(((key, called), returned)),
+            _ => None,
+        });
+        sets.collect()
+    }
+
     fn floors(&self, reader: usize, key: usize, bounds: Bounds) -> Floors {
         let (mut own, mut others, mut due) = (Vec::new(), Vec::new(), Vec::new());
         for (node, records) in self.nodes.iter().enumerate() {
@@ -143,14 +165,12 @@ impl History {
                 if !scope.covers(key) {
                     continue;
                 }
-                // What was the truth when it was called, and all later versions, may be served.
-                let least = at(&self.versions[key], called);
                 if node == reader {
-                    own.push((returned, least));
+                    own.push((returned, called));
                 } else if spread < NEVER {
                     let kept = self.kept_since(spread);
-                    others.push((kept, least));
-                    due.push((kept + bounds.any, least));
+                    others.push((kept, called));
+                    due.push((kept + bounds.any, called));
                 }
             }
         }
@@ -211,7 +231,7 @@ fn rising(mut floors: Vec<Floor>) -> Vec<Floor> {
 }
 
 /// What holds at an instant; 0 before the first.
-fn at(floors: &[Floor], instant: Instant) -> u32 {
+fn at(floors: &[Floor], instant: Instant) -> Instant {
     let next = floors.partition_point(|(at, _)| *at <= instant);
     next.checked_sub(1).map_or(0, |last| floors[last].1)
 }
@@ -224,25 +244,26 @@ fn every_rule_of_the_checker_can_be_broken() {
     let invalidated =
         Record::Invalidated { scope: Scope::Group(1), called: 20, returned: 30, spread: 30 };
     let step = Record::Step { is_in: true, at: 1 };
-    let verdict = |reader: usize, key: usize, began: Instant, seen: u32, troubled: bool| {
+    let verdict = |reader: usize, key: usize, began: Instant, as_of: Instant, troubled: bool| {
         let mut history = History { nodes: vec![vec![step], vec![step]], ..History::default() };
-        for versions in &mut history.versions {
-            *versions = vec![(0, 1), (10, 2), (25, 3)];
-        }
         history.nodes[0].push(invalidated);
+        history.nodes[1].push(Record::Set { key: 1, called: 18, returned: 22 });
+        // The origin's version has nothing to do with it.
+        let seen = Value { version: 1, as_of };
         history.nodes[reader].push(Record::Read { key, began, seen });
         if troubled {
             history.faults.push((5, 500));
         }
         check(&history, bounds).violations.len()
     };
-    assert_eq!(verdict(0, 1, 30, 1, false), 1, "the caller's own");
-    assert_eq!(verdict(0, 1, 29, 1, false), 0, "it hasn't returned");
-    assert_eq!(verdict(0, 1, 30, 2, false), 0, "the truth when it was called");
-    assert_eq!(verdict(0, 2, 30, 1, false), 0, "another group");
-    assert_eq!(verdict(1, 1, 39, 1, false), 0, "on its way");
-    assert_eq!(verdict(1, 5, 40, 1, false), 1, "in touch, and told");
-    assert_eq!(verdict(1, 5, 40, 1, true), 0, "perhaps not in touch");
-    assert_eq!(verdict(1, 5, 129, 1, true), 0, "within the bound");
-    assert_eq!(verdict(1, 5, 130, 1, true), 1, "past it");
+    assert_eq!(verdict(0, 1, 30, 19, false), 1, "the caller's own");
+    assert_eq!(verdict(0, 1, 29, 19, false), 0, "it hasn't returned");
+    assert_eq!(verdict(0, 1, 30, 20, false), 0, "fetched since it was called");
+    assert_eq!(verdict(0, 1, 30, 18, false), 0, "set at the same time");
+    assert_eq!(verdict(0, 2, 30, 19, false), 0, "another group");
+    assert_eq!(verdict(1, 1, 39, 19, false), 0, "on its way");
+    assert_eq!(verdict(1, 5, 40, 19, false), 1, "in touch, and told");
+    assert_eq!(verdict(1, 5, 40, 19, true), 0, "perhaps not in touch");
+    assert_eq!(verdict(1, 5, 129, 19, true), 0, "within the bound");
+    assert_eq!(verdict(1, 5, 130, 19, true), 1, "past it");
 }

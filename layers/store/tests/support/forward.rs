@@ -18,6 +18,26 @@ macro_rules! forward {
             self.redis.put(put)
         }
     };
+    (@health) => {
+        fn health(&self) -> Health {
+            self.redis.health()
+        }
+    };
+    (@lease) => {
+        fn lease(&self, claim: Claim) -> RemoteFuture<'_, Leased> {
+            self.redis.lease(claim)
+        }
+    };
+    (@update_lease) => {
+        fn update_lease(&self, key: Bytes, token: u64, term: Term) -> RemoteFuture<'_, bool> {
+            self.redis.update_lease(key, token, term)
+        }
+    };
+    (@last_epoch) => {
+        fn last_epoch(&self) -> RemoteFuture<'_, u64> {
+            self.redis.last_epoch()
+        }
+    };
     (@resolve) => {
         fn resolve(&self, tags: Vec<Tag>, known: u64) -> RemoteFuture<'_, Vec<Epochs>> {
             self.redis.resolve(tags, known)
