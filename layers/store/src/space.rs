@@ -24,7 +24,7 @@ use crate::remote::Stored;
 use crate::slot::{Hit, Slot};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
-use crate::tag::{Reach, Strength, Tag};
+use crate::tag::{MAX_TAGS, Reach, Strength, Tag};
 use crate::tag_table::predates;
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
@@ -309,7 +309,11 @@ impl<V: Send + Sync + 'static> Space<V> {
         let stamped = self.stamped(tags, base).await;
         // The epochs, just learned, of its tags tell of all invalidations that came before: also of those
         // that this node had yet to hear of when the fill began.
-        if base.is_some_and(|base| !base.is_valid()) || predates(ticket.as_of(), &stamped.stamps) {
+        let is_outdated =
+            base.is_some_and(|base| !base.is_valid()) || predates(ticket.as_of(), &stamped.stamps);
+        // One that is validated with other tags again and again while the second tier is away has ever
+        // more of them.
+        if is_outdated || stamped.stamps.len() > 4 * MAX_TAGS {
             inner.counters.overtaken.add();
             return None;
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower_keep_store::{Fill, Redis, Store, Ttl, Typed};
-use tower_keep_testing::RedisServer;
+use tower_keep_testing::{RedisServer, Traffic, Way};
 
 use deaf::Deaf;
 use nodes::{A_WHILE, node, node_on, numbers, until, written};
@@ -83,6 +83,27 @@ async fn nor_if_it_gets_other_tags_by_that() {
     until("b has decided", async || b.stats().overtaken > 0 || numbers(&b).contains(&1).await)
         .await;
     assert_eq!((numbers(&b).get(&1).await, numbers(&a).get(&1).await), (None, None));
+}
+
+#[tokio::test]
+async fn nor_if_it_gets_them_while_redis_is_out_of_reach() {
+    let server = RedisServer::start().await;
+    let way = Way::open(server.port()).await;
+    let a = node(&server).await;
+    let b = node_on(Redis::connect(&way.url()).await.unwrap()).await;
+    let stale = Ttl::new(Duration::ZERO).stale_if_error(LONG).tags(["t"]);
+    numbers(&b).set(&1, 1, stale).await.unwrap();
+    // It knows of the other tag, too.
+    fill(&numbers(&b), 2, "v").await;
+    written(&server, "tk:2:number:2").await;
+    way.set(Traffic::Ends);
+    until("b has noticed", async || !b.stats().in_step).await;
+    a.invalidate_tag("t").await.unwrap();
+    assert_eq!(validated(numbers(&b), at_once(), "v").await, 1, "it can't know");
+    until("b has stored it", async || numbers(&b).get(&1).await.is_some()).await;
+    way.set(Traffic::Flows);
+    until("b is in step", async || b.is_synced() && b.stats().in_step).await;
+    assert_eq!(numbers(&b).get(&1).await, None);
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ impl<V: Send + Sync + 'static> Space<V> {
     }
 
     /// The tags of an entry with `tags`, as they are now. With them, this node learns of those of the
-    /// entry that it is made of, if there is one: it needn't carry them all itself.
+    /// entry that it is made of, if there is one: it needn't carry them all itself, unless the second tier
+    /// can't say whether they have been invalidated.
     pub(super) async fn stamped(&self, tags: &[Tag], base: Option<&Slot>) -> Stamped {
         let inner = self.inner();
         let mut tags = self.all_tags(tags);
@@ -40,15 +41,14 @@ impl<V: Send + Sync + 'static> Space<V> {
                 tags.push(stamp.cell.tag().clone());
             }
         }
-        let resolved = inner.resolve(&tags).await;
-        tags.truncate(own);
-        match resolved {
-            Some(mut stamps) => {
-                stamps.truncate(own);
-                Stamped { stamps, resolved: true }
-            }
-            None => Stamped { stamps: inner.tags.stamp(&tags), resolved: false },
+        if let Some(mut stamps) = inner.resolve(&tags).await {
+            stamps.truncate(own);
+            return Stamped { stamps, resolved: true };
         }
+        if inner.remote.is_none() {
+            tags.truncate(own);
+        }
+        Stamped { stamps: inner.tags.stamp(&tags), resolved: false }
     }
 
     /// The entry as both tiers take it.
