@@ -102,6 +102,7 @@ mod future;
 mod grpc;
 pub mod health;
 mod in_use;
+mod lanes;
 mod layer;
 mod member;
 mod outlier;

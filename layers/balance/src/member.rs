@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::health::probe::ProbeError;
+use crate::lanes::{Lanes, Seat};
 use crate::outlier::OutlierDetection;
 use crate::outlier::ejection::Ejections;
 use crate::outlier::record::Record;
@@ -47,6 +48,8 @@ pub(crate) struct Common {
     pub(crate) decay: Option<Decay>,
     /// What all are at work on, if the strategy goes by that.
     pub(crate) in_flight: Option<AtomicU64>,
+    /// Where members' counts are, if the strategy compares all of them.
+    pub(crate) lanes: Option<Lanes>,
     /// If a newcomer gets its share little by little, and the strategy can do that.
     pub(crate) slow_start: Option<SlowStart>,
     /// If backends that fail are ejected.
@@ -65,6 +68,7 @@ impl Common {
             start: Instant::now(),
             decay: None,
             in_flight: None,
+            lanes: None,
             slow_start: None,
             outlier: OnceLock::new(),
             room: Room::default(),
@@ -86,7 +90,9 @@ pub(crate) struct Member<T> {
     pub(crate) target: T,
     pub(crate) common: Arc<Common>,
     flags: AtomicU32,
+    /// How many requests it is at work on; or 0, and that is at its seat.
     in_flight: AtomicU32,
+    seat: Option<Seat>,
     /// If the strategy goes by that.
     ewma: Option<Ewma>,
     /// Told when it has been removed and is done with what it had.
@@ -112,6 +118,7 @@ pub(crate) struct History {
 impl<T> Member<T> {
     pub(crate) fn new(name: Arc<str>, target: T, common: Arc<Common>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let seat = common.lanes.as_ref().map(Lanes::seat);
         let ewma = common.decay.map(|decay| Ewma::new(common.now(), decay));
         let history = History { error: None, ejections: Ejections::new(Instant::now()) };
         Self {
@@ -121,6 +128,7 @@ impl<T> Member<T> {
             common,
             flags: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            seat,
             ewma,
             drained: Notify::new(),
             record: Record::default(),
@@ -231,13 +239,24 @@ impl<T> Member<T> {
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Acquire)
+        self.count().load(Ordering::Acquire)
     }
 
-    /// How long it is expected to take, in microseconds.
-    pub(crate) fn expected(&self, now: Duration) -> f32 {
-        let ewma = self.ewma.as_ref().zip(self.common.decay);
-        ewma.map_or(0.0, |(ewma, decay)| ewma.expected(now, decay))
+    fn count(&self) -> &AtomicU32 {
+        self.seat.as_ref().map_or(&self.in_flight, Seat::count)
+    }
+
+    /// Where it is counted, if the strategy compares all of them.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+
+    /// How long this one and another are expected to take, in microseconds.
+    pub(crate) fn expected_beside(&self, other: &Self) -> (f32, f32) {
+        match (&self.ewma, &other.ewma, self.common.decay) {
+            (Some(ewma), Some(others), Some(decay)) => ewma.beside(others, decay),
+            _ => (0.0, 0.0),
+        }
     }
 
     /// How one ended that began at `began`, and was answered at `answered` if not just now.
@@ -248,8 +267,9 @@ impl<T> Member<T> {
             self.common.wake.notify_one();
         }
         let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) else { return };
-        let now = self.common.now();
-        let latency = answered.unwrap_or(now).saturating_sub(began);
+        // What came after the answer isn't the backend's business, and reading the clock takes time.
+        let now = answered.unwrap_or_else(|| self.common.now());
+        let latency = now.saturating_sub(began);
         let latency = match outcome {
             Outcome::Success => latency,
             // One that fails at once is not to be preferred for it.
@@ -271,11 +291,11 @@ impl<T> Member<T> {
         // Sequentially consistent, as what sets the flag and then looks whether anything is in flight:
         // at least one of the two sees the other, so nothing begins after it was said to be drained.
         let taken = if limit == u32::MAX {
-            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            self.count().fetch_add(1, Ordering::SeqCst);
             true
         } else {
             let more = |count: u32| (count < limit).then_some(count + 1);
-            self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Acquire, more).is_ok()
+            self.count().fetch_update(Ordering::SeqCst, Ordering::Acquire, more).is_ok()
         };
         if let (true, Some(all)) = (taken, &self.common.in_flight) {
             all.fetch_add(1, Ordering::Relaxed);
@@ -292,7 +312,7 @@ impl<T> Member<T> {
             all.fetch_sub(1, Ordering::Relaxed);
         }
         // Sequentially consistent: `Room` tells why.
-        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.has(Flag::Removed) {
+        if self.count().fetch_sub(1, Ordering::SeqCst) == 1 && self.has(Flag::Removed) {
             self.drained.notify_waiters();
         }
         self.common.room.freed();

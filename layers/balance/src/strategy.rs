@@ -2,6 +2,7 @@
 
 pub(crate) mod alias;
 pub(crate) mod ewma;
+pub(crate) mod least;
 pub(crate) mod maglev;
 pub(crate) mod schedule;
 

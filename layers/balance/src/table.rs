@@ -12,6 +12,7 @@ use crate::member::{BackendId, Common, Member};
 use crate::pick::{Pick, Wish};
 use crate::strategy::Strategy;
 use crate::strategy::alias::Alias;
+use crate::strategy::least::Loads;
 use crate::strategy::maglev::Maglev;
 use crate::strategy::schedule::Schedule;
 
@@ -66,15 +67,10 @@ struct Level<T> {
 enum Plan {
     Schedule(Schedule),
     Random(Alias),
-    /// And for each backend how much one request in flight counts there.
-    Least(Schedule, Box<[u64]>),
+    Least(Schedule, Loads),
     TwoChoices(Alias),
     PeakEwma(Alias),
-    Hash {
-        maglev: Arc<Maglev>,
-        total: u64,
-        bound: Option<u16>,
-    },
+    Hash { maglev: Arc<Maglev>, total: u64, bound: Option<u16> },
 }
 
 impl<T> Table<T> {
@@ -127,8 +123,9 @@ impl<T> Table<T> {
             Strategy::RoundRobin => Plan::Schedule(Schedule::new(&weights)),
             Strategy::Random => Plan::Random(Alias::new(&weights)),
             Strategy::LeastConnections => {
-                let share = |weight: &u16| (1 << 32) / u64::from(*weight);
-                Plan::Least(Schedule::new(&weights), weights.iter().map(share).collect())
+                let seats = entries.iter().filter_map(|entry| entry.member.seat());
+                let loads = Loads::new(weights.iter().copied().zip(seats));
+                Plan::Least(Schedule::new(&weights), loads)
             }
             Strategy::TwoChoices => Plan::TwoChoices(Alias::new(&weights)),
             Strategy::PeakEwma(_) => Plan::PeakEwma(Alias::new(&weights)),
@@ -211,9 +208,13 @@ struct Draw<'a> {
 impl Draw<'_> {
     /// Gives the request to `entry`, if that can take it.
     fn take<T>(&self, entry: &Entry<T>) -> Option<Pick<T>> {
-        let can_take = self.accepts(entry) && (self.panics || entry.member.is_up());
+        let can_take = self.accepts(entry) && self.is_up(entry);
         (can_take && entry.member.acquire(entry.settings.max_in_flight))
             .then(|| Pick::new(Arc::clone(&entry.member), self.now))
+    }
+
+    fn is_up<T>(&self, entry: &Entry<T>) -> bool {
+        self.panics || entry.member.is_up()
     }
 
     fn accepts<T>(&self, entry: &Entry<T>) -> bool {
@@ -264,7 +265,15 @@ impl<T> Level<T> {
         match &self.plan {
             Plan::Schedule(schedule) => self.entries.get(schedule.next(draw.counter)),
             Plan::Random(alias) => self.entries.get(alias.draw(fastrand::u64(..))),
-            Plan::Least(schedule, shares) => self.least(schedule.next(draw.counter), shares, draw),
+            Plan::Least(schedule, loads) => {
+                let first = schedule.next(draw.counter);
+                let can_take = |at: usize| {
+                    self.entries.get(at).is_some_and(|entry| {
+                        draw.is_up(entry) && entry.has_room() && draw.accepts(entry)
+                    })
+                };
+                self.entries.get(loads.least(first, can_take)?)
+            }
             Plan::TwoChoices(alias) => {
                 let (one, other) = self.two(alias)?;
                 let (ones, others) = (one.member.in_flight(), other.member.in_flight());
@@ -275,13 +284,12 @@ impl<T> Level<T> {
             }
             Plan::PeakEwma(alias) => {
                 let (one, other) = self.two(alias)?;
-                let cost = |entry: &Entry<T>| {
-                    let waiting = entry.member.in_flight().saturating_add(1);
-                    #[allow(clippy::cast_precision_loss, reason = "a cost need not be exact")]
-                    let waiting = waiting as f32;
-                    entry.member.expected(draw.now) * waiting / f32::from(entry.weight())
-                };
-                let takes_other = draw.must_leave(one) || cost(other) < cost(one);
+                #[allow(clippy::cast_precision_loss, reason = "a cost need not be exact")]
+                let waiting = |entry: &Entry<T>| entry.member.in_flight().saturating_add(1) as f32;
+                let (ones, others) = one.member.expected_beside(&other.member);
+                let ones = ones * waiting(one) * f32::from(other.weight());
+                let others = others * waiting(other) * f32::from(one.weight());
+                let takes_other = draw.must_leave(one) || others < ones;
                 Some(if takes_other { other } else { one })
             }
             Plan::Hash { maglev, .. } => {
@@ -290,22 +298,6 @@ impl<T> Level<T> {
                 self.plan.is_within(entry, draw.common).then_some(entry)
             }
         }
-    }
-
-    /// The one with the fewest in flight for its weight; the one at `first` if none has fewer.
-    fn least(&self, first: usize, shares: &[u64], draw: &Draw<'_>) -> Option<&Entry<T>> {
-        let load = |(entry, share): (&Entry<T>, &u64)| u64::from(entry.member.in_flight()) * share;
-        let can_take = |entry: &Entry<T>| entry.has_room() && draw.accepts(entry);
-        let favourite = self.entries.get(first).filter(|entry| can_take(entry));
-        let mut least = favourite.map_or(u64::MAX, |entry| load((entry, &shares[first])));
-        let mut best = favourite;
-        for (entry, share) in self.entries.iter().zip(shares) {
-            let load = load((entry, share));
-            if load < least && can_take(entry) {
-                (least, best) = (load, Some(entry));
-            }
-        }
-        best
     }
 
     /// Two at random, in proportion to the weights; not the same twice, if there is another.

@@ -93,6 +93,88 @@ fn least_connections_levels_what_is_in_flight_by_weight() {
     assert!(pool.status().iter().all(|status| status.in_flight == 0));
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Pick,
+    Release(prop::sample::Index),
+    Weigh(prop::sample::Index, u16),
+    Insert(u16),
+    Remove(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        6 => Just(Step::Pick),
+        3 => index().prop_map(Step::Release),
+        1 => (index(), 0u16..5).prop_map(|(at, weight)| Step::Weigh(at, weight)),
+        1 => (0u16..5).prop_map(Step::Insert),
+        1 => index().prop_map(Step::Remove),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever comes, goes and changes meanwhile.
+    #[test]
+    fn least_connections_never_picks_one_while_another_has_less(
+        weights in prop::collection::vec(0u16..5, 0..40),
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let pool = pool(Rule::LeastConnections, &weights);
+        let mut held = Vec::new();
+        let mut next = weights.len();
+        for step in steps {
+            let before = pool.status();
+            let name = |at: prop::sample::Index| before.get(at.index(before.len().max(1))).map(|it| &it.name);
+            match step {
+                Step::Pick => {
+                    let usable = before.iter().filter(|it| it.weight > 0);
+                    let load = |in_flight: u32, weight: u16| f64::from(in_flight) / f64::from(weight);
+                    let least = usable.clone().map(|it| load(it.in_flight, it.weight)).reduce(f64::min);
+                    let Ok(pick) = pool.pick() else {
+                        prop_assert_eq!(least, None);
+                        continue;
+                    };
+                    let picked = usable.clone().find(|it| it.id == pick.id()).unwrap();
+                    prop_assert!(load(picked.in_flight, picked.weight) <= least.unwrap() + 1e-6);
+                    held.push(pick);
+                }
+                Step::Release(at) if !held.is_empty() => drop(held.swap_remove(at.index(held.len()))),
+                Step::Release(_) => {}
+                Step::Weigh(at, weight) => {
+                    name(at).map(|name| pool.set_weight(name, weight));
+                }
+                Step::Insert(weight) => {
+                    pool.insert(Backend::new(format!("{next}"), next).weight(weight));
+                    next += 1;
+                }
+                Step::Remove(at) => drop(name(at).map(|name| pool.remove(name))),
+            }
+        }
+        drop(held);
+        prop_assert!(pool.status().iter().all(|status| status.in_flight == 0));
+    }
+}
+
+#[test]
+fn threads_that_pick_at_the_same_time_leave_nothing_counted_and_keep_to_the_limits() {
+    let backends = (0..20).map(|at| Backend::new(format!("{at}"), at).max_in_flight(2));
+    let pool = Pool::builder().strategy(Rule::LeastConnections).backends(backends).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let picks: Vec<_> = (0..7).map(|_| pool.pick().unwrap()).collect();
+                    assert!(pool.status().iter().all(|status| status.in_flight <= 2));
+                    drop(picks);
+                }
+            });
+        }
+    });
+    assert!(pool.status().iter().all(|status| status.in_flight == 0));
+}
+
 #[test]
 fn two_choices_keep_what_is_in_flight_close_together() {
     let pool = pool(Rule::TwoChoices, &[1; 50]);

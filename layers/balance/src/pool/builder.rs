@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::health::HealthCheck;
 use crate::health::checker::Checks;
 use crate::health::probe::Probe;
+use crate::lanes::Lanes;
 use crate::member::Common;
 use crate::outlier::OutlierDetection;
 use crate::slow_start::SlowStart;
@@ -172,6 +173,8 @@ impl<T> PoolBuilder<T> {
         let mut common = Common::new();
         common.decay = decay;
         common.in_flight = counts.then(AtomicU64::default);
+        let compares_all = self.strategy == Strategy::LeastConnections;
+        common.lanes = compares_all.then(Lanes::default);
         common.slow_start = self.slow_start.filter(|_| !is_hash);
         if let Some(settings) = self.outlier {
             common.outlier = OnceLock::from(settings);

@@ -25,6 +25,14 @@ impl<T> Listed<T> {
             Self::Set(backend) | Self::Anew(backend) => &backend.name,
         }
     }
+
+    /// That of a newcomer.
+    fn weight(&self) -> u16 {
+        match self {
+            Self::Keep(_) => 0,
+            Self::Set(backend) | Self::Anew(backend) => backend.settings.weight,
+        }
+    }
 }
 
 impl<T> Pool<T> {
@@ -35,14 +43,15 @@ impl<T> Pool<T> {
             let known = roster.entries.iter().enumerate();
             let known = known.map(|(at, entry)| (Arc::clone(&entry.member.name), at));
             let mut known: HashMap<_, _> = known.collect();
+            let listed = listed.into_iter().filter(|one| names.insert(Arc::clone(one.name())));
+            let mut listed: Vec<_> = listed.enumerate().collect();
+            // Newcomers of one weight sit side by side, where it takes less to compare them.
+            listed.sort_by_key(|(_, one)| one.weight());
             let mut entries = Vec::with_capacity(listed.len());
-            for one in listed {
-                if !names.insert(Arc::clone(one.name())) {
-                    continue;
-                }
+            for (place, one) in listed {
                 // One that is made anew isn't taken out of those that are known, so it goes.
                 let mut stays = |name| known.remove(name).and_then(|at| roster.entries.get(at));
-                entries.push(match one {
+                let entry = match one {
                     Listed::Keep(name) => match stays(&name) {
                         Some(entry) => entry.clone(),
                         None => continue,
@@ -52,8 +61,11 @@ impl<T> Pool<T> {
                         None => self.0.entry(roster, backend),
                     },
                     Listed::Anew(backend) => self.0.entry(roster, backend),
-                });
+                };
+                entries.push((place, entry));
             }
+            entries.sort_by_key(|(place, _)| *place);
+            let entries = entries.into_iter().map(|(_, entry)| entry).collect();
             let before = std::mem::replace(&mut roster.entries, entries);
             for (_, at) in known {
                 if let Some(entry) = before.get(at) {

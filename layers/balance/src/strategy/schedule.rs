@@ -15,7 +15,11 @@ const LONGEST: usize = 16 * 1024;
 
 /// The schedule: indices of backends.
 #[derive(Debug)]
-pub(crate) struct Schedule(Box<[u32]>);
+pub(crate) struct Schedule {
+    steps: Box<[u32]>,
+    /// 2^64 by the number of steps, rounded up: to take a remainder without a division.
+    inverse: u64,
+}
 
 impl Schedule {
     /// Of weights, none of which is 0.
@@ -41,13 +45,25 @@ impl Schedule {
             }
             turns[best].take(total)
         });
-        Self(steps.collect())
+        let steps: Box<[u32]> = steps.collect();
+        Self { inverse: (u64::MAX / (steps.len() as u64).max(1)).wrapping_add(1), steps }
     }
 
     /// The next one, by a counter that outlives this schedule.
     pub(crate) fn next(&self, counter: &AtomicUsize) -> usize {
-        let step = counter.fetch_add(1, Ordering::Relaxed) % self.0.len().max(1);
-        self.0.get(step).copied().unwrap_or_default() as usize
+        let step = self.remainder(counter.fetch_add(1, Ordering::Relaxed));
+        self.steps.get(step).copied().unwrap_or_default() as usize
+    }
+
+    /// Of 32 bits, by the number of steps (Lemire, Kaser and Kurz 2019): a division takes longer than
+    /// two multiplications, and than the rest of a step.
+    fn remainder(&self, count: usize) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "the counter may as well wrap around")]
+        let count = u64::from(count as u32);
+        let fraction = u128::from(self.inverse.wrapping_mul(count));
+        #[allow(clippy::cast_possible_truncation, reason = "it is less than the number of steps")]
+        let remainder = ((fraction * self.steps.len() as u128) >> 64) as usize;
+        remainder
     }
 }
 
@@ -107,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn steps(weights: &[u16]) -> Vec<u32> {
-        Schedule::new(weights).0.to_vec()
+        Schedule::new(weights).steps.to_vec()
     }
 
     #[test]
@@ -148,6 +164,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_remainder_is_one(steps in 1usize..3_000, count: u32) {
+            let schedule = Schedule::new(&vec![1; steps]);
+            prop_assert_eq!(schedule.remainder(count as usize), count as usize % steps);
+        }
+
         #[test]
         fn the_steps_are_those_of_nginx_whatever_the_weights(
             weights in prop_oneof![
