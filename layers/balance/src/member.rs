@@ -160,7 +160,7 @@ impl<T> Member<T> {
         } else {
             self.flags.fetch_and(!bit, Ordering::AcqRel)
         };
-        if on && flag == Flag::Removed && self.in_flight.load(Ordering::SeqCst) == 0 {
+        if on && flag == Flag::Removed && self.count().load(Ordering::SeqCst) == 0 {
             self.drained.notify_waiters();
         }
         (before & bit != 0) != on
@@ -323,7 +323,7 @@ impl<T> Member<T> {
         loop {
             let mut told = std::pin::pin!(self.drained.notified());
             told.as_mut().enable();
-            if self.has(Flag::Removed) && self.in_flight.load(Ordering::SeqCst) == 0 {
+            if self.has(Flag::Removed) && self.count().load(Ordering::SeqCst) == 0 {
                 return;
             }
             told.await;

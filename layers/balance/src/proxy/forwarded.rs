@@ -1,10 +1,12 @@
 //! What upstreams are told of the client: `Forwarded` (RFC 7239) and `X-Forwarded-*`.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{Entry, FORWARDED, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use crate::arrived::X_FORWARDED_FOR as FOR;
 use crate::peer::Peer;
@@ -12,14 +14,22 @@ use crate::trusted::Trusted;
 
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What else upstreams believe, and this proxy doesn't set.
-const OTHERS: [HeaderName; 5] = [
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-real-ip"),
-];
+
+/// Whether it is a field of the kind `X-Forwarded-*`: one of ours, or one that upstreams believe as
+/// well, and this proxy doesn't set.
+fn is_x_forwarded(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-server"
+            | "x-forwarded-ssl"
+            | "x-real-ip"
+    )
+}
 
 /// What becomes of fields that tell of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,25 +115,30 @@ impl Forwarding {
             Fields::Remove | Fields::Leave => None,
         };
         if self.x_forwarded != Fields::Leave && keeps(self.x_forwarded) != Some(true) {
-            for name in [FOR, HOST, PROTO].iter().chain(&OTHERS) {
+            // Mostly there is none.
+            while let Some(name) = headers.keys().find(|name| is_x_forwarded(name)).cloned() {
                 headers.remove(name);
             }
         }
+        let mut address = Text::new();
+        if let Some(peer) = told.peer {
+            write_ip(&mut address, peer.ip());
+        }
         if keeps(self.x_forwarded).is_some() {
-            x_forwarded(headers, told);
+            x_forwarded(headers, told, &address);
         }
         if self.forwarded != Fields::Leave && keeps(self.forwarded) != Some(true) {
             headers.remove(FORWARDED);
         }
         if keeps(self.forwarded).is_some() {
-            forwarded(headers, told);
+            forwarded(headers, told, &address);
         }
     }
 }
 
-fn x_forwarded(headers: &mut HeaderMap, told: &Told<'_>) {
-    if let Some(peer) = told.peer {
-        append(headers, FOR, &peer.ip().to_string());
+fn x_forwarded(headers: &mut HeaderMap, told: &Told<'_>, address: &[u8]) {
+    if told.peer.is_some() {
+        append(headers, FOR, address);
     }
     // What a trusted proxy says is what the client asked of it.
     headers.entry(PROTO).or_insert(HeaderValue::from_static(told.proto));
@@ -132,26 +147,58 @@ fn x_forwarded(headers: &mut HeaderMap, told: &Told<'_>) {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, told: &Told<'_>) {
+fn forwarded(headers: &mut HeaderMap, told: &Told<'_>, address: &[u8]) {
     let Some(peer) = told.peer else { return };
-    let (ip, proto) = (peer.ip(), told.proto);
     // RFC 7239 §6: an IPv6 address is quoted and bracketed.
-    let mut element = if ip.is_ipv6() { format!("for=\"[{ip}]\"") } else { format!("for={ip}") };
+    let (before, behind): (&[u8], &[u8]) =
+        if peer.ip().is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+    let mut element = Text::new();
+    for part in [before, address, behind] {
+        element.extend_from_slice(part);
+    }
     if let Some(host) = told.host.filter(|_| told.is_host_hidden)
         && let Ok(host) = host.to_str()
     {
         // It has been checked to be a host and a port, so there is nothing to escape.
-        let _ = write!(element, ";host=\"{host}\"");
+        for part in [";host=\"", host, "\""] {
+            element.extend_from_slice(part.as_bytes());
+        }
     }
-    let _ = write!(element, ";proto={proto}");
+    element.extend_from_slice(b";proto=");
+    element.extend_from_slice(told.proto.as_bytes());
     append(headers, FORWARDED, &element);
 }
 
+/// What becomes a value; mostly short.
+type Text = SmallVec<[u8; 64]>;
+
+/// As `Display` does, which takes as long as all the rest of this for an address of IPv4.
+fn write_ip(text: &mut Text, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                if octet >= 100 {
+                    text.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    text.push(b'0' + octet / 10 % 10);
+                }
+                text.push(b'0' + octet % 10);
+            }
+        }
+        // Writing to memory doesn't fail.
+        IpAddr::V6(ip) => drop(write!(text, "{ip}")),
+    }
+}
+
 /// Adds a member at the end of a list. It is left on one line: not every upstream joins them.
-fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &[u8]) {
     match headers.entry(name) {
         Entry::Vacant(vacant) => {
-            if let Ok(value) = HeaderValue::from_str(member) {
+            if let Ok(value) = HeaderValue::from_bytes(member) {
                 vacant.insert(value);
             }
         }
@@ -161,7 +208,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
                 list.extend_from_slice(line);
                 list.extend_from_slice(b", ");
             }
-            list.extend_from_slice(member.as_bytes());
+            list.extend_from_slice(member);
             if let Ok(value) = HeaderValue::from_maybe_shared(list) {
                 occupied.insert(value);
             }
@@ -255,6 +302,15 @@ mod tests {
     fn without_a_peer_nothing_is_believed() {
         let told = told(&Forwarding::new().trust(["0.0.0.0/0".parse().unwrap()]), "", SPOOFED);
         assert_eq!(told, ["x-forwarded-host: a.example:81", "x-forwarded-proto: http"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn addresses_are_written_as_everywhere(ip: IpAddr) {
+            let mut text = Text::new();
+            write_ip(&mut text, ip);
+            assert_eq!(std::str::from_utf8(&text), Ok(&*ip.to_string()));
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What belongs to one connection, and not to the message (RFC 9110 §7.6.1).
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SET_COOKIE,
+    TE, TRAILER,
 };
 use http::{HeaderMap, Request};
 use http_body::Frame;
@@ -32,8 +32,28 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether a field is about one connection, whatever `Connection` says.
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Removes the fields that are about one connection.
 pub(super) fn strip(headers: &mut HeaderMap) {
+    // Mostly there is none, and to look at each name once is quicker than to look for each of ours.
+    if !headers.keys().any(is_of_connection) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -46,12 +66,9 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in
-        [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE]
-    {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| is_of_connection(name)).cloned().collect();
+    for name in ours {
         headers.remove(name);
     }
 }

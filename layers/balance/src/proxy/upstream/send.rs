@@ -36,17 +36,39 @@ impl Upstream {
         let method = request.method().clone();
         shared.prepare(&mut request);
         let moved = shared.response_timeout.and_then(|_| request.body_mut().watch());
+        let limit = shared.response_timeout;
         let mut hears = false;
         for _ in 0..ATTEMPTS {
             if matches!(lease, Lease::Http1(_)) && !std::mem::replace(&mut hears, true) {
                 let go = hold(&mut request);
                 hand_on_interim_responses(&mut request, go);
             }
-            match shared.send_on(lease, request, moved.as_ref(), change.as_ref()).await? {
-                Sent::Response(response, lease) => {
-                    return Ok(shared.received(*response, lease, &method));
+            let sent = match &mut lease {
+                Lease::Http1(lease) => {
+                    for_http1(&mut request);
+                    in_time(lease.sender.try_send_request(request), limit, moved.as_ref()).await
                 }
-                Sent::NotAtAll(again) => request = *again,
+                Lease::Http2(lease) => {
+                    if let Some(change) = &change {
+                        change.ask(&mut request)?;
+                    }
+                    shared.for_http2(&mut request)?;
+                    let sending = lease.sender.try_send_request(request);
+                    let mut sent = in_time(sending, limit, moved.as_ref()).await;
+                    if let (Some(Ok(response)), Some(change)) = (&mut sent, &change) {
+                        change.answer(response);
+                    }
+                    sent
+                }
+            };
+            match sent {
+                None => return Err(UpstreamError::new(ErrorKind::ResponseTimeout)),
+                Some(Ok(response)) => return Ok(shared.received(response, lease, &method)),
+                Some(Err(mut failed)) => match failed.take_message() {
+                    // The connection had been closed before.
+                    Some(again) => request = again,
+                    None => return Err(UpstreamError::request(failed.into_error())),
+                },
             }
             lease = shared.connections.acquire(change.is_some()).await?;
         }
@@ -54,49 +76,7 @@ impl Upstream {
     }
 }
 
-/// What became of a request.
-enum Sent {
-    Response(Box<Response<Incoming>>, Lease),
-    /// The connection had been closed before.
-    NotAtAll(Box<Request<Content>>),
-}
-
 impl Shared {
-    async fn send_on(
-        &self,
-        mut lease: Lease,
-        mut request: Request<Content>,
-        moved: Option<&Moved>,
-        change: Option<&Change>,
-    ) -> Result<Sent, UpstreamError> {
-        let limit = self.response_timeout;
-        let sent = match &mut lease {
-            Lease::Http1(lease) => {
-                for_http1(&mut request);
-                in_time(lease.sender.try_send_request(request), limit, moved).await
-            }
-            Lease::Http2(lease) => {
-                if let Some(change) = change {
-                    change.ask(&mut request)?;
-                }
-                self.for_http2(&mut request)?;
-                let mut sent = in_time(lease.sender.try_send_request(request), limit, moved).await;
-                if let (Some(Ok(response)), Some(change)) = (&mut sent, change) {
-                    change.answer(response);
-                }
-                sent
-            }
-        };
-        match sent {
-            None => Err(UpstreamError::new(ErrorKind::ResponseTimeout)),
-            Some(Ok(response)) => Ok(Sent::Response(Box::new(response), lease)),
-            Some(Err(mut failed)) => match failed.take_message() {
-                Some(request) => Ok(Sent::NotAtAll(Box::new(request))),
-                None => Err(UpstreamError::request(failed.into_error())),
-            },
-        }
-    }
-
     /// Makes of a request one to this upstream, in whichever version.
     fn prepare(&self, request: &mut Request<Content>) {
         let target = self.address.target(request.uri());
