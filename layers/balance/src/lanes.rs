@@ -26,12 +26,12 @@ impl Lanes {
         let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Only those who hold the lock take seats; others may leave them meanwhile.
         let free = lanes.iter().find_map(|lane| Some((lane, lane.free()?)));
-        let (lane, at) = match free {
-            Some((lane, at)) => (Arc::clone(lane), at),
-            None => {
-                lanes.push(Arc::default());
-                (lanes.last().map(Arc::clone).unwrap_or_default(), 0)
-            }
+        let (lane, at) = if let Some((lane, at)) = free {
+            (Arc::clone(lane), at)
+        } else {
+            let lane = Arc::new(Lane::default());
+            lanes.push(Arc::clone(&lane));
+            (lane, 0)
         };
         lane.taken.fetch_or(1 << at, Ordering::Relaxed);
         Seat { lane, at }

@@ -118,6 +118,24 @@ mod tests {
     }
 
     #[test]
+    fn each_field_of_the_connection_goes_by_itself_and_others_stay() {
+        let names = [
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authentication-info",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        for name in names {
+            assert_eq!(received(&[("x-one", "1"), (name, "1")]).len(), 1, "{name}");
+        }
+        assert_eq!(received(&[("trailer", "1"), ("content-length", "1"), ("via", "1")]).len(), 3);
+    }
+
+    #[test]
     fn the_host_stays_whatever_the_connection_says() {
         let headers = received(&[("connection", "host"), ("host", "example.com")]);
         assert_eq!(headers["host"], "example.com");

@@ -1,0 +1,4 @@
+//! tower-keep beside its peers: what the comparisons share.
+
+pub mod picks;
+pub mod samples;
