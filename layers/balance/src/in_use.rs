@@ -3,6 +3,8 @@
 use crate::attempt::{Attempt, Mark};
 use crate::classify::Verdict;
 use crate::pick::{Outcome, Pick};
+#[cfg(feature = "http")]
+use crate::served_by::ServedBy;
 
 /// A pick, and the attempt that it is for. Dropped before its end, it says nothing of the backend,
 /// unless that was too slow.
@@ -25,6 +27,14 @@ impl<T> InUse<T> {
     /// The backend's name.
     pub(crate) fn name(&self) -> Option<&str> {
         self.pick.as_ref().map(Pick::name)
+    }
+
+    /// Writes down whose it is.
+    #[cfg(feature = "http")]
+    pub(crate) fn tell(&self, served_by: &ServedBy) {
+        if let Some(pick) = &self.pick {
+            served_by.set(pick.shared_name());
+        }
     }
 
     /// The answer has begun to come.

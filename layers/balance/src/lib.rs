@@ -119,6 +119,8 @@ pub mod registry;
 #[cfg(feature = "http")]
 pub mod retry;
 mod room;
+#[cfg(feature = "http")]
+mod served_by;
 mod service;
 mod slow_start;
 mod span;
@@ -159,6 +161,8 @@ pub use pool::{Pool, PoolBuilder, Removed, WhenNoneHealthy};
 pub use queue::Queue;
 #[cfg(feature = "http")]
 pub use retry::{Retry, RetryLayer};
+#[cfg(feature = "http")]
+pub use served_by::ServedBy;
 pub use service::Balance;
 pub use slow_start::SlowStart;
 pub use status::{Change, Changes, State, Stats, Status};

@@ -18,6 +18,7 @@ use crate::in_use::InUse;
 use crate::layer::BalanceLayer;
 use crate::pool::Pool;
 use crate::queue::Queue;
+use crate::served_by::ServedBy;
 use crate::service::Balance;
 use crate::track::{Track, sealed};
 
@@ -86,6 +87,7 @@ impl BalanceLayer<Http> {
 pub struct Memo {
     is_grpc: bool,
     attempt: Option<Attempt>,
+    served_by: Option<ServedBy>,
 }
 
 impl<C> sealed::Sealed for Http<C> {}
@@ -102,7 +104,8 @@ where
 
     fn memo(&self, request: &Request<ReqBody>) -> Memo {
         let attempt = request.extensions().get::<Attempt>().cloned();
-        Memo { is_grpc: grpc::is_grpc(request.headers()), attempt }
+        let served_by = request.extensions().get::<ServedBy>().cloned();
+        Memo { is_grpc: grpc::is_grpc(request.headers()), attempt, served_by }
     }
 
     fn attempt(memo: &Memo) -> Option<&Attempt> {
@@ -111,10 +114,13 @@ where
 
     fn answered(
         &self,
-        _: &Memo,
+        memo: &Memo,
         result: Result<S::Response, S::Error>,
         mut in_use: InUse<S>,
     ) -> Result<Self::Response, S::Error> {
+        if let Some(served_by) = &memo.served_by {
+            in_use.tell(served_by);
+        }
         let verdict = self.classify.classify(result.as_ref());
         match result {
             Ok(response) => {

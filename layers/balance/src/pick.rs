@@ -75,6 +75,12 @@ impl<T> Pick<T> {
         &self.member.name
     }
 
+    /// As [`name`](Self::name), for those who keep it.
+    #[cfg(feature = "http")]
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.member.name)
+    }
+
     /// Names the backend among all that ever were.
     pub fn id(&self) -> BackendId {
         self.member.id
