@@ -1,71 +1,210 @@
-//! What becomes of a request before the cache sees it.
+//! What becomes of a request: it is looked at, finds its route, and is answered by that.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use http::{Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Bytes, Incoming};
-use tower::{Service, ServiceExt, service_fn};
+use tower::ServiceExt;
 use tower_keep_balance::Peer;
 use tower_keep_balance::proxy::interim::Interims;
-use tower_keep_balance::proxy::{Pseudonym, asks_for_upgrade, hop};
+use tower_keep_balance::proxy::{asks_for_upgrade, hop};
 
-/// The body of the cache's response, the proxy's, or one of our own.
-type Body<B, D> = Either<Either<B, D>, Full<Bytes>>;
+use crate::activity::Activity;
+use crate::admin;
+use crate::body::{Content, RequestBody, ResponseBody, TooLong};
+use crate::exchange::Exchange;
+use crate::face::{Face, Role};
+use crate::outbound;
+use crate::path;
+use crate::route::{Does, Route, redirect};
+use crate::router::Asked;
 
-/// Answers the requests of one connection: with `service`, or those that are not for a cache with
-/// `direct`.
-pub(crate) fn front<S, B, P, D>(
-    service: S,
-    direct: P,
-    pseudonym: Pseudonym,
-    client: SocketAddr,
-    interims: Interims,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Body<B, D>>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Clone
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    P: Service<Request<Incoming>, Response = Response<D>, Error = Infallible>,
-    P: Clone + Send + 'static,
-    P::Future: Send,
-    D: Send + 'static,
-{
-    service_fn(move |mut request: Request<Incoming>| {
-        let (service, direct) = (service.clone(), direct.clone());
-        let turn = interims.turn(request.version());
-        let is_loop = pseudonym.is_in(request.headers());
-        async move {
-            if is_loop {
-                return Ok(loop_detected());
-            }
-            request.extensions_mut().insert(Peer::new(client));
-            if let Some(turn) = &turn {
-                request.extensions_mut().insert(turn.sink());
-            }
-            let response = if asks_for_upgrade(&request) {
-                direct.oneshot(request).await.map(|response| response.map(Either::Right))
-            } else {
-                hop::receive(&mut request);
-                service.oneshot(request).await.map(|response| response.map(Either::Left))
-            };
-            drop(turn);
-            response.map(|response| response.map(Either::Left))
-        }
-    })
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: SocketAddr,
+    pub(crate) is_tls: bool,
+    pub(crate) interims: Interims,
+    pub(crate) activity: Activity,
 }
 
-/// In front of the cache, where the request would wait for its own response.
-fn loop_detected<B, D>() -> Response<Body<B, D>> {
-    let text = Full::from("The origin leads back to the edge.\n");
-    let mut response = Response::new(Either::Right(text));
-    *response.status_mut() = StatusCode::LOOP_DETECTED;
+/// Answers a request as `face` says now.
+pub(crate) async fn answer(
+    face: &Face,
+    connection: &Connection,
+    mut request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let in_flight = connection.activity.begin(request.version());
+    let host = host(&request);
+    let host = path::normal_host(host.as_ref().map_or("", Authority::host));
+    let client = connection.client.ip().to_canonical();
+    let is_logged = face.state.config.log.access;
+    let mut exchange = Exchange::new(&mut request, &host, client, is_logged, in_flight);
+    let response = match &face.role {
+        Role::Admin(token) => admin::answer(&face.state, token, &request).await,
+        Role::Edge => {
+            if let Some(port) = face.settings.redirect {
+                to_https(&request, port)
+            } else {
+                route(face, connection, request, &host, &mut exchange).await
+            }
+        }
+    };
+    exchange.answered(&response);
+    response.map(|content| ResponseBody::new(content, exchange))
+}
+
+async fn route(
+    face: &Face,
+    connection: &Connection,
+    mut request: Request<Incoming>,
+    host: &str,
+    exchange: &mut Exchange,
+) -> Response<Content> {
+    let state = &face.state;
+    // In front of the cache, where the request would wait for its own response.
+    if state.pseudonym.is_in(request.headers()) {
+        return own(StatusCode::LOOP_DETECTED, "The origin leads back to the edge.\n");
+    }
+    let path = request.uri().path();
+    if path::is_ambiguous(path) {
+        return own(StatusCode::BAD_REQUEST, "The path has dot segments.\n");
+    }
+    let asked = Asked {
+        listener: &face.settings.name,
+        host,
+        path: &path::normal(path),
+        method: request.method(),
+        headers: request.headers(),
+    };
+    let Some(route) = state.router.find(asked) else {
+        return own(StatusCode::NOT_FOUND, "There is nothing here.\n");
+    };
+    exchange.routed(&route.name);
+    let peer = Peer::new(connection.client);
+    request.extensions_mut().insert(if connection.is_tls { peer.tls() } else { peer });
+    let mut response = follow(route, face.settings.max_body, connection, request).await;
+    outbound::set(response.headers_mut(), &route.response_headers);
+    response
+}
+
+/// Does what the route says.
+async fn follow(
+    route: &Route,
+    max_body: Option<u64>,
+    connection: &Connection,
+    mut request: Request<Incoming>,
+) -> Response<Content> {
+    let (cache, way) = match &route.does {
+        Does::Respond { status, content_type, body } => {
+            let mut response = own(*status, body.clone());
+            response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+            return response;
+        }
+        Does::Redirect { status, to } => {
+            let host = host(&request);
+            let host = host.as_ref().map_or("", Authority::as_str);
+            let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+            return redirect(*status, to, host, path).map(|()| Content::own(""));
+        }
+        Does::Cache(cache, way) => (Some(cache), way),
+        Does::Forward(way) => (None, way),
+    };
+    let bound = route.max_body.unwrap_or(max_body);
+    if bound.is_some_and(|bound| content_length(&request).is_some_and(|length| length > bound)) {
+        return content_too_large(request.version());
+    }
+    let version = request.version();
+    let bound = bound.map(|bound| (bound, TooLong::default()));
+    let long = bound.as_ref().map(|(_, too_long)| too_long.clone());
+    let turn = connection.interims.turn(version);
+    if let Some(turn) = &turn {
+        request.extensions_mut().insert(turn.sink());
+    }
+    let is_upgrade = asks_for_upgrade(&request);
+    let mut request = request.map(|body| RequestBody::new(body, bound));
+    let response: Result<_, Infallible> = if let Some(cache) = cache.filter(|_| !is_upgrade) {
+        name_scheme(&mut request, connection.is_tls);
+        // What a client names in `Connection` must be gone before the cache looks.
+        hop::receive(&mut request);
+        let answered = (**cache).clone().oneshot(request).await;
+        answered.map(|response| response.map(|body| Content::Cached { body }))
+    } else {
+        let answered = (**way).clone().oneshot(request).await;
+        answered.map(|response| response.map(|body| Content::Forwarded { body }))
+    };
+    drop(turn);
+    let Ok(response) = response;
+    if long.is_some_and(|long| long.is_so()) && !response.status().is_success() {
+        return content_too_large(version);
+    }
+    response
+}
+
+/// The host that is asked for: that of the target, or else `Host` (RFC 9112 §3.2.2).
+fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let of_target = request.uri().authority().cloned();
+    of_target.or_else(|| Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok())
+}
+
+/// Says in the target whether it came by TLS, and at which host, as HTTP/2 does: an origin may answer
+/// otherwise, so a cache must tell them apart. A target that is wrong is left so, to be refused.
+fn name_scheme<B>(request: &mut Request<B>, is_tls: bool) {
+    let is_one = request.headers().get_all(HOST).iter().count() <= 1;
+    let Some(authority) = host(request).filter(|_| is_one) else { return };
+    // A TRACE is answered with what came.
+    let is_special = [Method::CONNECT, Method::TRACE].contains(request.method());
+    if authority.as_str().contains('@') || is_special {
+        return;
+    }
+    let mut parts = request.uri().clone().into_parts();
+    let is_http = parts.scheme.as_ref().is_none_or(|it| [Scheme::HTTP, Scheme::HTTPS].contains(it));
+    // The asterisk of OPTIONS has no place behind a host.
+    if !is_http || parts.path_and_query.as_ref().is_none_or(|path| path == "*") {
+        return;
+    }
+    parts.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(authority);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+fn to_https<B>(request: &Request<B>, port: u16) -> Response<Content> {
+    let Some(host) = host(request) else {
+        return own(StatusCode::BAD_REQUEST, "The request has no host.\n");
+    };
+    let host = host.host();
+    let to = if port == 443 {
+        format!("https://{host}{{path}}")
+    } else {
+        format!("https://{host}:{port}{{path}}")
+    };
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    redirect(StatusCode::PERMANENT_REDIRECT, &to, host, path).map(|()| Content::own(""))
+}
+
+fn content_length<B>(request: &Request<B>) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn content_too_large(version: Version) -> Response<Content> {
+    let mut response = own(StatusCode::PAYLOAD_TOO_LARGE, "The content is too long.\n");
+    if version <= Version::HTTP_11 {
+        // Rather than to read all of it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A response of the edge's own.
+pub(crate) fn own(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::own(text));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
     response
 }

@@ -5,7 +5,6 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 
@@ -349,22 +348,4 @@ fn when_it_is_to_stop_it_finishes_what_it_has_begun() {
     assert_eq!(client.bytes(2), b"lf");
     assert_eq!(client.rest(), "");
     assert!(edge.wait().success());
-}
-
-#[test]
-fn a_bad_argument_is_named_on_standard_error() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let cases: &[(&[&str], &str)] = &[
-        (&[], "edge: usage: edge ORIGIN_URL [LISTEN_ADDRESS]\n"),
-        (&["ftp://a"], "edge: ORIGIN_URL: \"ftp://a\" is not of the form http://host:port\n"),
-        (&["http://a", "nowhere"], "edge: LISTEN_ADDRESS: \"nowhere\" is not an IP address"),
-        (&["http://a", &taken], "edge: 127.0.0.1:"),
-    ];
-    for (arguments, expected) in cases {
-        let output = Command::new(env!("CARGO_BIN_EXE_edge")).args(*arguments).output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(error.starts_with(expected), "{arguments:?}: {error}");
-    }
 }

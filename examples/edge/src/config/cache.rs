@@ -1,0 +1,218 @@
+//! `[cache]`: where responses are kept, and by which policies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderName;
+use tower_keep::cache::{
+    CacheLayer, CacheLayerBuilder, CacheStatusField, ConfigError, Credentials, Heuristic,
+    KeyPolicy, Rule, SetCookie,
+};
+use tower_keep::store::{Error, L1, Redis, Store};
+
+use super::listener::{positive_or_none, size};
+use super::table::Table;
+
+/// The policy of routes that name none.
+const DEFAULT: &str = "default";
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cache {
+    pub(crate) tier: Tier,
+    pub(crate) status_field: CacheStatusField,
+    pub(crate) policies: BTreeMap<String, Policy>,
+}
+
+/// The store: another one begins empty.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tier {
+    memory: u64,
+    redis: Option<String>,
+    prefix: String,
+    lease: Option<Duration>,
+    max_unsynced: Duration,
+}
+
+/// How long responses are kept that don't say, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Policy {
+    default_ttl: Option<Duration>,
+    min_ttl: Option<Duration>,
+    max_ttl: Option<Duration>,
+    negative_ttl: Option<Duration>,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
+    heuristic: u8,
+    set_cookie: SetCookie,
+    credentials: Credentials,
+    max_body: usize,
+    max_in_flight: usize,
+    max_wait: Duration,
+    targets: Vec<HeaderName>,
+    keep_params: Option<Vec<String>>,
+    ignore_params: Vec<String>,
+}
+
+impl Cache {
+    pub(super) fn read(file: &Table<'_>) -> Self {
+        let Some(table) = file.table("cache") else { return Self::default() };
+        let standard = Self::default();
+        let fields = [
+            ("on", CacheStatusField::On),
+            ("with-key", CacheStatusField::WithKey),
+            ("off", CacheStatusField::Off),
+        ];
+        let status_field = table.choice("status_field", standard.status_field, &fields);
+        let mut policies = standard.policies;
+        for (name, table) in table.named("policy") {
+            policies.insert(name.to_owned(), Policy::read(&table));
+        }
+        Self { tier: Tier::read(&table), status_field, policies }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let policies = BTreeMap::from([(DEFAULT.to_owned(), Policy::default())]);
+        Self { tier: Tier::default(), status_field: CacheStatusField::On, policies }
+    }
+}
+
+impl Tier {
+    fn read(table: &Table<'_>) -> Self {
+        let standard = Self::default();
+        let memory = size(table, "memory", 256 << 20, 1 << 20);
+        let tier = Self {
+            memory: memory as u64,
+            redis: table.get("redis"),
+            prefix: table.or("redis_prefix", standard.prefix),
+            lease: positive_or_none(table, "lease", None),
+            max_unsynced: table.or("max_unsynced", standard.max_unsynced),
+        };
+        if tier.lease.is_some() && tier.redis.is_none() {
+            table.refuse("lease", "it is for several edges, which need a `redis` in common");
+        } else if let Err(error) = tier.open() {
+            table.refuse("redis", error);
+        }
+        tier
+    }
+
+    /// A store like this. A Redis that is down is connected to when it is back.
+    pub(crate) fn open(&self) -> Result<Store, Error> {
+        let store = Store::builder().l1(L1::bytes(self.memory)).max_unsynced(self.max_unsynced);
+        let store = match &self.redis {
+            Some(url) => {
+                store.l2(Redis::builder(url).prefix(self.prefix.as_str()).connect_lazy()?)
+            }
+            None => store,
+        };
+        self.lease.into_iter().fold(store, tower_keep::store::StoreBuilder::lease).build()
+    }
+}
+
+impl Default for Tier {
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            redis: None,
+            prefix: "tk".to_owned(),
+            lease: None,
+            max_unsynced: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Policy {
+    fn read(table: &Table<'_>) -> Self {
+        let standard = Self::default();
+        let cookies = [
+            ("refuse", SetCookie::Refuse),
+            ("strip", SetCookie::Strip),
+            ("store", SetCookie::Store),
+        ];
+        let credentials = [("cautious", Credentials::Cautious), ("rfc9111", Credentials::Rfc9111)];
+        let policy = Self {
+            default_ttl: table.or_none("default_ttl", None),
+            min_ttl: table.or_none("min_ttl", None),
+            max_ttl: table.or_none("max_ttl", None),
+            negative_ttl: table.or_none("negative_ttl", None),
+            stale_while_revalidate: table.or("stale_while_revalidate", Duration::ZERO),
+            stale_if_error: table.or("stale_if_error", Duration::ZERO),
+            heuristic: table.within("heuristic", 0, 0..=100),
+            set_cookie: table.choice("set_cookie", SetCookie::Refuse, &cookies),
+            credentials: table.choice("credentials", Credentials::Cautious, &credentials),
+            max_body: size(table, "max_body", standard.max_body, 1),
+            max_in_flight: size(table, "max_in_flight", standard.max_in_flight, 1),
+            max_wait: table.or("max_wait", standard.max_wait),
+            targets: table.or("targets", standard.targets),
+            keep_params: table.get("keep_params"),
+            ignore_params: table.or("ignore_params", Vec::new()),
+        };
+        if policy.keep_params.is_some() && !policy.ignore_params.is_empty() {
+            table.refuse("ignore_params", "`keep_params` leaves all others out already");
+        }
+        if let Some(trial) = table.check(Tier::default().open()) {
+            let _ = table.check(policy.layer(trial, "edge", CacheStatusField::On, "trial"));
+        }
+        policy
+    }
+
+    /// A layer by this policy.
+    pub(crate) fn layer(
+        &self,
+        store: Store,
+        name: &str,
+        status_field: CacheStatusField,
+        space: &str,
+    ) -> Result<CacheLayer, ConfigError> {
+        let heuristic = match self.heuristic {
+            0 => Heuristic::Off,
+            percent => Heuristic::Fraction { percent, cap: Duration::from_secs(24 * 3600) },
+        };
+        let rule = self.min_ttl.into_iter().fold(Rule::new(), Rule::min_ttl);
+        let rule = self.negative_ttl.into_iter().fold(rule, Rule::negative_ttl);
+        let layer = CacheLayer::builder(store)
+            .name(name)
+            .cache_status(status_field)
+            .space(space)
+            .rule(rule)
+            .heuristic(heuristic)
+            .set_cookie(self.set_cookie)
+            .credentials(self.credentials)
+            .stale_while_revalidate(self.stale_while_revalidate)
+            .stale_if_error(self.stale_if_error)
+            .max_body(self.max_body)
+            .max_in_flight(self.max_in_flight)
+            .max_wait(self.max_wait)
+            .targets(self.targets.iter().cloned());
+        let layer = match (&self.keep_params, &*self.ignore_params) {
+            (Some(kept), _) => layer.key(KeyPolicy::new().keep_params(kept)),
+            (None, []) => layer,
+            (None, ignored) => layer.key(KeyPolicy::new().ignore_params(ignored)),
+        };
+        let layer = self.default_ttl.into_iter().fold(layer, CacheLayerBuilder::default_ttl);
+        self.max_ttl.into_iter().fold(layer, CacheLayerBuilder::max_ttl).build()
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            default_ttl: None,
+            min_ttl: None,
+            max_ttl: None,
+            negative_ttl: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            heuristic: 0,
+            set_cookie: SetCookie::Refuse,
+            credentials: Credentials::Cautious,
+            max_body: 4 << 20,
+            max_in_flight: 64 << 20,
+            max_wait: Duration::from_secs(10),
+            targets: vec![HeaderName::from_static("cdn-cache-control")],
+            keep_params: None,
+            ignore_params: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Serves one connection.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tower_keep_balance::proxy::interim::{InterimIo, Interims};
+
+use crate::activity::{Activity, Patience, Verdict, Watched};
+use crate::config::{Listener, Protocols};
+use crate::face::Face;
+use crate::front::{Connection, answer};
+use crate::listening::Place;
+
+/// What is expected of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// They finish what they have, and close.
+    Draining,
+    /// They close at once.
+    Over,
+}
+
+/// What a connection is part of for as long as its socket is open, also when it has changed its
+/// protocol and is hyper's no more.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// For others when this is dropped.
+    pub(crate) _place: Place,
+}
+
+/// Serves `stream` until it ends, or is to.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    client: SocketAddr,
+    face: Arc<ArcSwap<Face>>,
+    mut life: Life,
+) {
+    // An interim response and the final one are two small writes: neither is to wait for the
+    // acknowledgement of the other. If this can't be set, they do.
+    let _ = stream.set_nodelay(true);
+    // Not the face itself: a connection is not to keep all of an old configuration alive.
+    let (tls, settings) = {
+        let now = face.load();
+        (now.tls.clone(), Arc::clone(&now.settings))
+    };
+    let Some(tls) = tls else { return http(stream, client, false, &settings, face, life).await };
+    let handshake = timeout(settings.header_timeout, tls.accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        _ = life.phase.wait_for(|phase| *phase == Phase::Over) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => http(stream, client, true, &settings, face, life).await,
+        // Scanners and clients that trust another authority: nothing for the log of every day.
+        Ok(Err(error)) => tracing::debug!(%client, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
+    }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    client: SocketAddr,
+    is_tls: bool,
+    settings: &Listener,
+    face: Arc<ArcSwap<Face>>,
+    life: Life,
+) {
+    let (interims, activity) = (Interims::default(), Activity::new());
+    let patience = Patience { head: settings.header_timeout, idle: settings.idle_timeout };
+    let mut phase = life.phase.clone();
+    let io = InterimIo::new(Watched::new(stream, activity.clone(), life), interims.clone());
+    let connection = Connection { client, is_tls, interims, activity: activity.clone() };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (face, connection) = (face.load_full(), connection.clone());
+        async move { Ok::<_, Infallible>(answer(&face, &connection, request).await) }
+    });
+    let server = server(settings);
+    let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut alarm = pin!(sleep_until(Instant::now() + patience.shortest()));
+    let mut is_draining = false;
+    if *phase.borrow_and_update() != Phase::Serving {
+        serving.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            // What a client does to its connection is no news.
+            _ = serving.as_mut() => return,
+            changed = phase.changed() => match *phase.borrow() {
+                Phase::Draining if changed.is_ok() => serving.as_mut().graceful_shutdown(),
+                Phase::Serving if changed.is_ok() => {}
+                _ => return,
+            },
+            () = alarm.as_mut() => match activity.verdict(patience) {
+                Verdict::Wait(until) => alarm.as_mut().reset(until),
+                Verdict::Slow => return,
+                Verdict::Idle if is_draining => return,
+                Verdict::Idle => {
+                    is_draining = true;
+                    serving.as_mut().graceful_shutdown();
+                    // HTTP/2 lets the other side answer.
+                    alarm.as_mut().reset(Instant::now() + patience.head);
+                }
+            },
+        }
+    }
+}
+
+fn server(settings: &Listener) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        // `Activity` sees to it, and tells it from having nothing to ask.
+        .header_read_timeout(None)
+        .max_headers(settings.max_headers)
+        .max_buf_size(settings.max_header_size.max(8 << 10))
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
+        .max_concurrent_streams(settings.max_streams)
+        .enable_connect_protocol();
+    match settings.protocols {
+        Protocols { http1: true, http2: false } => server.http1_only(),
+        Protocols { http1: false, http2: true } => server.http2_only(),
+        _ => server,
+    }
+}

@@ -1,0 +1,113 @@
+//! What a route changes of a request on its way to a backend, behind the cache: there, the client's
+//! own path is what counts.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
+use tower::Service;
+use tower_keep::cache::CacheTags;
+
+use crate::config::{Fields, PathPattern};
+use crate::path;
+
+/// What is changed.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// The path that was matched, and what replaces it.
+    pub(crate) rewrite: Option<(PathPattern, String)>,
+    pub(crate) headers: Fields,
+    /// Tags of what comes back.
+    pub(crate) tags: Vec<String>,
+}
+
+impl Changes {
+    fn apply<B>(&self, request: &mut Request<B>) {
+        set(request.headers_mut(), &self.headers);
+        let Some((pattern, to)) = &self.rewrite else { return };
+        let path = path::normal(request.uri().path());
+        let rest = match pattern {
+            PathPattern::Exact(_) => "",
+            PathPattern::Prefix(prefix) => path::below(&path, prefix).unwrap_or_default(),
+            PathPattern::Any => return,
+        };
+        let slash = if to.is_empty() && rest.is_empty() { "/" } else { "" };
+        let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+        // Parts of valid paths make a valid one.
+        let Ok(target) = PathAndQuery::try_from(format!("{to}{rest}{slash}{query}")) else {
+            return;
+        };
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(target);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+/// Sets fields, or removes those without a value.
+pub(crate) fn set(headers: &mut HeaderMap, fields: &Fields) {
+    for (name, value) in fields {
+        match value {
+            Some(value) => drop(headers.insert(name, value.clone())),
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
+/// A service behind what a route changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbound<S> {
+    pub(crate) inner: S,
+    pub(crate) changes: Arc<Changes>,
+}
+
+impl<S, B, R> Service<Request<B>> for Outbound<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = OutboundFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        self.changes.apply(&mut request);
+        let changes = Arc::clone(&self.changes);
+        OutboundFuture { future: self.inner.call(request), changes }
+    }
+}
+
+pin_project! {
+    /// Tags the response.
+    #[derive(Debug)]
+    pub(crate) struct OutboundFuture<F> {
+        #[pin]
+        future: F,
+        changes: Arc<Changes>,
+    }
+}
+
+impl<F, R, E> Future for OutboundFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut response = ready!(this.future.poll(cx));
+        if let (Ok(response), false) = (&mut response, this.changes.tags.is_empty()) {
+            let tags = this.changes.tags.iter().cloned().collect::<CacheTags>();
+            response.extensions_mut().insert(tags);
+        }
+        Poll::Ready(response)
+    }
+}

@@ -1,0 +1,94 @@
+//! Paths and hosts as they are compared.
+
+use std::borrow::Cow;
+
+/// A path in which escapes of characters that need none are undone, which doesn't change what it
+/// names (RFC 3986 §6.2.2.2). Its length is that of `path`, or less.
+pub(crate) fn normal(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut pieces = path.split('%');
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match (escaped(piece), piece.get(2..)) {
+            (Some(plain), Some(rest)) if is_unreserved(plain) => {
+                out.push(plain);
+                out.push_str(rest);
+            }
+            _ => {
+                out.push('%');
+                out.push_str(piece);
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What stands behind a `%`.
+fn escaped(piece: &str) -> Option<char> {
+    u8::from_str_radix(piece.get(..2)?, 16).ok().map(char::from)
+}
+
+fn is_unreserved(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_' | '~')
+}
+
+/// Whether a path has dot segments, as any server may read it: also behind an escaped slash, a
+/// backslash, or with parameters. What such a path names depends on who resolves it, so it could be
+/// routed by one path and answered by another; and since clients resolve dots themselves, no honest
+/// one sends them.
+pub(crate) fn is_ambiguous(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    normal(path).split(['/', '\\', '%', ';']).any(|piece| {
+        let segment = match piece.get(..2) {
+            Some("2f" | "2F" | "5c" | "5C") => piece.get(2..).unwrap_or_default(),
+            _ => piece,
+        };
+        matches!(segment, "." | "..")
+    })
+}
+
+/// A host as it is compared: in lower case, without the dot that may stand at its end.
+pub(crate) fn normal_host(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// What is left of `path` below `prefix`: `/b` of `/a/b` below `/a`; of `/ab`, nothing.
+pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_that_need_not_be_make_no_difference() {
+        assert_eq!(normal("/%61dmin/%7Ex/%2f/%"), "/admin/~x/%2f/%");
+        assert_eq!(normal("/a%zz%2"), "/a%zz%2");
+        assert_eq!(normal("/%e4%C3%BC"), "/%e4%C3%BC");
+    }
+
+    #[test]
+    fn dots_are_found_however_they_are_written() {
+        let dotted =
+            ["/a/../b", "/..", "/%2e%2E/b", "/a/..%2fb", "/a%5c..", "/a\\..\\b", "/..;x/b", "/./a"];
+        for path in dotted {
+            assert!(is_ambiguous(path), "{path}");
+        }
+        for path in ["/", "/a.b/c", "/...", "/.well-known/x", "/a/b.", "/a%2fb"] {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_a_segment_does() {
+        assert_eq!(below("/a/b", "/a"), Some("/b"));
+        assert_eq!(below("/a", "/a"), Some(""));
+        assert_eq!(below("/ab", "/a"), None);
+    }
+}
