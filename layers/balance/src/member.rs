@@ -251,6 +251,12 @@ impl<T> Member<T> {
         self.seat.as_ref()
     }
 
+    /// How long it is expected to take, in microseconds.
+    pub(crate) fn expected(&self, now: Duration) -> f32 {
+        let ewma = self.ewma.as_ref().zip(self.common.decay);
+        ewma.map_or(0.0, |(ewma, decay)| ewma.expected(now, decay))
+    }
+
     /// How long this one and another are expected to take, in microseconds.
     pub(crate) fn expected_beside(&self, other: &Self) -> (f32, f32) {
         match (&self.ewma, &other.ewma, self.common.decay) {
@@ -281,9 +287,17 @@ impl<T> Member<T> {
     /// One that began at `began` was given up before it was answered: it would have taken that long at
     /// least. Where one waits in vain, one who leaves is all that tells of it.
     pub(crate) fn given_up(&self, began: Duration) {
-        let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) else { return };
-        let now = self.common.now();
-        ewma.observe_at_least(now.saturating_sub(began), now, decay);
+        if self.ewma.is_some() {
+            let now = self.common.now();
+            self.takes_at_least(now.saturating_sub(began), now);
+        }
+    }
+
+    /// It is expected to take no less than `latency`.
+    pub(crate) fn takes_at_least(&self, latency: Duration, now: Duration) {
+        if let (Some(ewma), Some(decay)) = (&self.ewma, self.common.decay) {
+            ewma.observe_at_least(latency, now, decay);
+        }
     }
 
     /// Takes on one more, unless that is more than `limit`, or it has been removed.

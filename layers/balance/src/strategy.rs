@@ -64,7 +64,8 @@ impl PeakEwma {
         self
     }
 
-    /// What is assumed of a backend before its first answer. Default: 30 ms.
+    /// What is assumed of a backend before its first answer. One that comes back is assumed to be no
+    /// faster than the others are. Default: 30 ms.
     pub fn initial(mut self, latency: Duration) -> Self {
         self.initial = latency;
         self

@@ -226,6 +226,29 @@ async fn peak_ewma_leaves_a_backend_that_never_answers_also_if_it_is_the_clients
     assert!(counts[1].abs_diff(counts[2]) < 2_000, "{counts:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn peak_ewma_gives_one_that_comes_back_no_more_than_its_share() {
+    for count in [2, 10] {
+        let pool = pool(Rule::default(), &vec![1; count]);
+        let serve = async |requests: usize| {
+            for _ in 0..requests {
+                let pick = pool.pick().unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                pick.finish(Outcome::Success);
+            }
+        };
+        serve(100 * count).await;
+        pool.set_healthy("0", false);
+        // Five minutes.
+        serve(30_000).await;
+        pool.set_healthy("0", true);
+        let held: Vec<_> = (0..100 * count).map(|_| pool.pick().unwrap()).collect();
+        let back = held.iter().filter(|pick| ***pick == 0).count();
+        println!("{back} of {} requests go to the one of {count} that has come back", held.len());
+        assert!((10..120).contains(&back), "{back} of {}", held.len());
+    }
+}
+
 #[test]
 fn a_hash_finds_the_same_backend_and_loses_it_only_to_a_newcomer() {
     let keys: Vec<String> = (0..20_000).map(|key| format!("client-{key}")).collect();

@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_keep_balance::retry::{Backoff, Budget, Hedge};
 use tower_keep_balance::{
-    Backend, Balance, HealthCheck, Outcome, OutlierDetection, PickError, Pool, Queue, RetryLayer,
-    Wish,
+    Backend, Balance, HealthCheck, Outcome, OutlierDetection, PeakEwma, PickError, Pool, Queue,
+    RetryLayer, Strategy, Wish,
 };
 
 const NEVER: Duration = Duration::MAX;
@@ -92,6 +92,24 @@ async fn an_ejection_for_ever_is_one() {
     assert!(pool.set_healthy("b", false));
     sleep(Duration::from_secs(5)).await;
     assert_eq!(pool.pick().unwrap().name(), "a", "better one that failed than none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn averages_take_times_without_an_end() {
+    let settings = PeakEwma::default().decay(NEVER).initial(NEVER);
+    let backends = ["a", "b"].map(|name| Backend::new(name, ()));
+    let pool = Pool::builder().strategy(Strategy::PeakEwma(settings)).backends(backends);
+    let pool = pool.build().unwrap();
+    for round in 0..20 {
+        pool.set_healthy("a", round % 2 == 0);
+        let pick = pool.pick().unwrap();
+        sleep(Duration::from_millis(1)).await;
+        match round % 3 {
+            0 => pick.finish(Outcome::Failure),
+            1 => pick.finish(Outcome::Success),
+            _ => drop(pick),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

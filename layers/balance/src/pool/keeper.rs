@@ -17,12 +17,16 @@ use crate::outlier::rate::{Rate, outliers};
 use crate::outlier::{Ejection, OutlierDetection};
 use crate::span::after;
 use crate::status::count;
+use crate::strategy::ewma::from_micros;
 
 /// How long the keeper waits at least before it looks again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How the task sleeps when nothing is due. It is woken.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// How many backends tell how fast one is to be expected that comes back.
+const SAMPLE: usize = 16;
 
 /// Starts the keeper of a pool.
 pub(super) type Start<T> = fn(&Handle, &Arc<Shared<T>>) -> AbortHandle;
@@ -84,13 +88,30 @@ impl<T> Shared<T> {
         on: bool,
     ) -> bool {
         if !on && member.is_up_but_for(flag) {
-            self.welcome(roster, member);
+            self.readmit(roster, member);
         }
         if on && roster.is_dirty && !self.table.load().is_any_up_but(Some(member.id)) {
             // Another is up, perhaps, of which the table doesn't know yet.
             self.rebuild(roster);
         }
         member.set(flag, on)
+    }
+
+    /// One that was down is used again.
+    fn readmit(&self, roster: &Roster<T>, member: &Member<T>) {
+        self.welcome(roster, member);
+        if self.common.decay.is_none() {
+            return;
+        }
+        // What was known of how fast it is has sunk while it was away, and would have it look like the
+        // fastest of all until its first answer.
+        let now = self.common.now();
+        let others = roster.weighty().filter(|other| other.id != member.id && other.is_up());
+        let others = others.take(SAMPLE).map(|other| other.expected(now));
+        let (sum, count) = others.fold((0.0, 0.0), |(sum, count), it| (sum + it, count + 1.0));
+        if count > 0.0 {
+            member.takes_at_least(from_micros(sum / count), now);
+        }
     }
 
     /// Lets a newcomer warm up, if there is another that can take what it leaves.
@@ -221,7 +242,7 @@ impl<T> Shared<T> {
         member.history().ejections.end(Instant::now());
         member.record.clear();
         if member.is_up_but_for(Flag::Ejected) {
-            self.welcome(roster, member);
+            self.readmit(roster, member);
         }
         member.set(Flag::Ejected, false);
     }

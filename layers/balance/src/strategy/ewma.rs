@@ -38,7 +38,7 @@ impl Decay {
 
     /// What is assumed of a backend before its first answer.
     pub(crate) fn initial(self) -> Duration {
-        Duration::from_secs_f32(self.initial / 1e6)
+        from_micros(self.initial)
     }
 
     /// What is left of an average after so many ticks.
@@ -57,6 +57,11 @@ fn half_to_the(x: f32) -> f32 {
     let part = x - whole as f32;
     let polynomial = 1.0 + part * (-0.691_677_4 + part * (0.231_299_8 - part * 0.039_622_41));
     f32::from_bits((127 - whole) << 23) * polynomial
+}
+
+/// So many microseconds; what is too long for a `Duration` is the longest.
+pub(crate) fn from_micros(micros: f32) -> Duration {
+    Duration::try_from_secs_f32(micros / 1e6).unwrap_or(Duration::MAX)
 }
 
 /// The instant `since` after the clock's start.
@@ -108,6 +113,12 @@ impl Ewma {
         });
     }
 
+    /// What is expected `now`, in microseconds.
+    pub(crate) fn expected(&self, now: Duration, decay: Decay) -> f32 {
+        let (average, at) = unpack(self.0.load(Relaxed));
+        average * decay.left(tick(now).wrapping_sub(at))
+    }
+
     /// What is expected of this one and of another, in microseconds, as of when the newer one was
     /// taken. Both sink while there are no answers, so that one that was slow is tried again; and both
     /// at the same rate, so that which of them is less doesn't depend on what time it is now.
@@ -126,12 +137,6 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-
-    /// What is left of the average at `now`.
-    fn expected(ewma: &Ewma, now: Duration, decay: Decay) -> f32 {
-        let (average, at) = unpack(ewma.0.load(Relaxed));
-        average * decay.left(tick(now).wrapping_sub(at))
-    }
 
     #[test]
     fn powers_of_a_half_are_right_and_never_grow() {
@@ -152,7 +157,7 @@ mod tests {
         let ewma = Ewma::new(Duration::ZERO, decay);
         ewma.observe(500 * MS, 90 * MS, decay);
         ewma.observe(MS, 10 * MS, decay);
-        assert_eq!(expected(&ewma, 10 * MS, decay), 500_000.0);
+        assert_eq!(ewma.expected(10 * MS, decay), 500_000.0);
     }
 
     proptest::proptest! {
@@ -176,22 +181,22 @@ mod tests {
     fn follows_what_is_slow_at_once_and_what_is_fast_slowly() {
         let decay = Decay::new(PeakEwma::default());
         let ewma = Ewma::new(Duration::ZERO, decay);
-        assert_eq!(expected(&ewma, Duration::ZERO, decay), 30_000.0);
-        assert!(expected(&ewma, Duration::from_secs(60), decay) < 100.0, "it is to be tried");
+        assert_eq!(ewma.expected(Duration::ZERO, decay), 30_000.0);
+        assert!(ewma.expected(Duration::from_secs(60), decay) < 100.0, "it is to be tried");
         ewma.observe(500 * MS, 2 * MS, decay);
-        assert!((expected(&ewma, 2 * MS, decay) - 500_000.0).abs() < 1.0);
+        assert!((ewma.expected(2 * MS, decay) - 500_000.0).abs() < 1.0);
         ewma.observe(MS, 3 * MS, decay);
-        assert!(expected(&ewma, 3 * MS, decay) > 499_000.0);
+        assert!(ewma.expected(3 * MS, decay) > 499_000.0);
         let after = 3 * MS + Duration::from_secs(10);
-        let after_a_decay = expected(&ewma, after, decay);
+        let after_a_decay = ewma.expected(after, decay);
         let share = after_a_decay / 500_000.0;
         assert!((share - (-1.0f32).exp()).abs() < 0.01, "{share}");
         ewma.observe(MS, after, decay);
-        assert!(expected(&ewma, after, decay) < 190_000.0);
-        let before = expected(&ewma, after, decay);
+        assert!(ewma.expected(after, decay) < 190_000.0);
+        let before = ewma.expected(after, decay);
         ewma.observe_at_least(MS, after, decay);
-        assert_eq!(expected(&ewma, after, decay), before, "it was expected to take longer");
+        assert_eq!(ewma.expected(after, decay), before, "it was expected to take longer");
         ewma.observe_at_least(300 * MS, after, decay);
-        assert!((expected(&ewma, after, decay) - 300_000.0).abs() < 1.0);
+        assert!((ewma.expected(after, decay) - 300_000.0).abs() < 1.0);
     }
 }
