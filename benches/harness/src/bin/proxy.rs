@@ -123,13 +123,12 @@ async fn floor(listener: TcpListener, upstreams: Vec<String>) -> Result<(), BoxE
             async move {
                 turn.set(turn.get() + 1);
                 let (address, idle) = &upstreams[turn.get() % upstreams.len()];
-                Ok::<_, Infallible>(match forward(request, address, idle).await {
-                    Ok(response) => response.map(Either::Left),
-                    Err(_) => {
-                        let mut response = Response::new(Either::Right(Empty::<Bytes>::new()));
-                        *response.status_mut() = http::StatusCode::BAD_GATEWAY;
-                        response
-                    }
+                Ok::<_, Infallible>(if let Ok(response) = forward(request, address, idle).await {
+                    response.map(Either::Left)
+                } else {
+                    let mut response = Response::new(Either::Right(Empty::<Bytes>::new()));
+                    *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+                    response
                 })
             }
         });

@@ -1,7 +1,7 @@
 //! Which backend has the fewest requests in flight for its weight: all are compared, by counts that
 //! lie side by side.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,36 +25,31 @@ struct Row {
     bases: [u64; WIDTH],
     /// Whose seats they are.
     owners: [usize; WIDTH],
+    /// From where on none is.
+    end: usize,
     kind: Kind,
 }
 
-/// What there is to be done to know a row's least load.
+/// How a row's least load can be known.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// All seats are ours, and each request counts the same.
     Even,
     /// All seats are ours.
     Full,
-    /// Some are not; none of those from this one on are.
-    Part(usize),
+    /// Some are not.
+    Part,
 }
 
 impl Row {
     fn new(lane: &Arc<Lane>) -> Self {
-        let (shares, owners) = ([0; WIDTH], [usize::MAX; WIDTH]);
-        Self {
-            lane: Arc::clone(lane),
-            shares,
-            bases: [u64::MAX; WIDTH],
-            owners,
-            kind: Kind::Part(0),
-        }
+        let (shares, bases, owners) = ([0; WIDTH], [u64::MAX; WIDTH], [usize::MAX; WIDTH]);
+        Self { lane: Arc::clone(lane), shares, bases, owners, end: 0, kind: Kind::Part }
     }
 
     fn kind(&self) -> Kind {
         if self.bases.contains(&u64::MAX) {
-            let last = self.bases.iter().rposition(|base| *base == 0);
-            Kind::Part(last.map_or(0, |last| last + 1))
+            Kind::Part
         } else if self.shares.iter().all(|share| *share == self.shares[0]) {
             Kind::Even
         } else {
@@ -71,13 +66,13 @@ impl Row {
         self.lane.counts[at].load(Ordering::Relaxed).into()
     }
 
-    /// The least load in the row.
+    /// Whether it is worth to look at each seat for a load below `least`.
     #[inline]
-    fn least(&self) -> u64 {
+    fn may_have_less_than(&self, least: u64) -> bool {
         match self.kind {
-            Kind::Even => least_of(|at| self.count(at)) * self.shares[0],
-            Kind::Full => least_of(|at| self.count(at) * self.shares[at]),
-            Kind::Part(end) => (0..end).map(|at| self.load(at)).min().unwrap_or(u64::MAX),
+            Kind::Even => least_of(|at| self.count(at)) * self.shares[0] < least,
+            Kind::Full => least_of(|at| self.count(at) * self.shares[at]) < least,
+            Kind::Part => true,
         }
     }
 }
@@ -96,6 +91,7 @@ impl Loads {
             rows[row].shares[at] = (1 << 32) / u64::from(weight.max(1));
             rows[row].bases[at] = 0;
             rows[row].owners[at] = owner;
+            rows[row].end = rows[row].end.max(at + 1);
             (u32::try_from(row).unwrap_or_default(), u32::try_from(at).unwrap_or_default())
         });
         let places = places.collect();
@@ -114,12 +110,13 @@ impl Loads {
         let (before, from) = self.rows.split_at(row.min(self.rows.len()));
         let (own, after) = from.split_first()?;
         // One without any can't be outdone: the rest isn't looked at.
-        if search.look(own, at..=at) {
+        if search.look(own, at..at + 1) {
             return search.best;
         }
-        let _ = search.look_into(own, at..=WIDTH - 1)
-            || after.iter().chain(before).any(|row| search.look_into(row, 0..=WIDTH - 1))
-            || search.look_into(own, 0..=at);
+        let is_worth_it = own.may_have_less_than(search.least);
+        let _ = (is_worth_it && search.look(own, at..own.end))
+            || after.iter().chain(before).any(|row| search.look_into(row))
+            || (is_worth_it && search.look(own, 0..at));
         search.best
     }
 }
@@ -142,14 +139,14 @@ struct Search<F> {
 }
 
 impl<F: Fn(usize) -> bool> Search<F> {
-    /// Looks at a part of `row`, if there is anything in the row to be found. Says whether it has
-    /// found one without any load.
+    /// As [`look`](Self::look), at all of `row`, if there is anything to be found.
     #[inline]
-    fn look_into(&mut self, row: &Row, part: RangeInclusive<usize>) -> bool {
-        row.least() < self.least && self.look(row, part)
+    fn look_into(&mut self, row: &Row) -> bool {
+        row.may_have_less_than(self.least) && self.look(row, 0..row.end)
     }
 
-    fn look(&mut self, row: &Row, part: RangeInclusive<usize>) -> bool {
+    /// Looks at a part of `row`. Says whether it has found one without any load.
+    fn look(&mut self, row: &Row, part: Range<usize>) -> bool {
         for at in part {
             // It is always less.
             let at = at % WIDTH;
