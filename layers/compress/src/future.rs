@@ -1,0 +1,182 @@
+//! The future of a call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode, response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use crate::body::{CompressBody, Encode, Look, Source};
+use crate::encoder::Encoder;
+use crate::encoding::Encoding;
+use crate::error::{BoxError, EncodeError};
+use crate::etag::Mapped;
+use crate::fields::{make_encoded, remove_digests};
+use crate::policy::{Asked, AskedMethod, Decision, Policy, Reason, ResponseHead, add_vary};
+
+/// Bodies that are there at once, and no longer than this, are compressed in one go, and are sent
+/// with their length. Longer ones are compressed as they are sent.
+const AT_ONCE: usize = 16 * 1024;
+
+pin_project! {
+    /// The future of [`Compress`](crate::Compress).
+    #[derive(Debug)]
+    pub struct CompressFuture<F> {
+        #[pin]
+        call: F,
+        policy: Policy,
+        asked: Asked,
+        mapped: Option<Mapped>,
+    }
+}
+
+impl<F> CompressFuture<F> {
+    pub(crate) fn new(call: F, policy: Policy, asked: Asked, mapped: Option<Mapped>) -> Self {
+        Self { call, policy, asked, mapped }
+    }
+}
+
+impl<F, B, E> Future for CompressFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<CompressBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (parts, body) = ready!(this.call.poll(cx))?.into_parts();
+        let answer = Answer { policy: this.policy, asked: this.asked, parts };
+        Poll::Ready(Ok(answer.make(body, this.mapped.as_ref(), cx)))
+    }
+}
+
+/// A response in the making.
+struct Answer<'a> {
+    policy: &'a Policy,
+    asked: &'a Asked,
+    parts: response::Parts,
+}
+
+impl Answer<'_> {
+    fn make<B>(
+        mut self,
+        body: B,
+        mapped: Option<&Mapped>,
+        cx: &mut Context<'_>,
+    ) -> Response<CompressBody<B>>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        if let Some(mapped) = mapped
+            && self.parts.status == StatusCode::NOT_MODIFIED
+        {
+            let Self { policy, asked, parts } = &mut self;
+            let offered = &policy.settings().encodings;
+            if mapped.restore(&mut parts.headers, &asked.accept, offered) {
+                // RFC 9110 §15.4.5: as 200 would have said it.
+                add_vary(&mut parts.headers);
+            }
+        }
+        let len = self.length(&body);
+        let encoding = match self.decide(len) {
+            Decision::Encode(encoding) => encoding,
+            Decision::Leave(reason) => return self.leave(reason, CompressBody::plain(body)),
+        };
+        if self.asked.method == AskedMethod::Head {
+            return self.encoded(encoding, None, CompressBody::plain(body));
+        }
+        let mut source = Source::new(body);
+        let look = match len {
+            Some(len) if len > AT_ONCE as u64 => Look::More,
+            _ => source.look(cx, AT_ONCE),
+        };
+        let (encoding, len) = match look {
+            Look::More => (encoding, source.size_hint().exact()),
+            // It may be shorter than it had to be taken for.
+            Look::Whole(len) => match self.decide(Some(len as u64)) {
+                Decision::Encode(encoding) => (encoding, Some(len as u64)),
+                Decision::Leave(reason) => return self.leave(reason, CompressBody::seen(source)),
+            },
+        };
+        let settings = self.policy.settings();
+        // Without memory for an encoder, the plain form is still there.
+        let Ok(mut encoder) = Encoder::streaming(encoding, settings.levels.of(encoding), len) else {
+            return self.leave(Reason::NotAccepted, CompressBody::seen(source));
+        };
+        if look == Look::More {
+            let encode = Encode::new(encoder, settings.flush);
+            return self.encoded(encoding, None, CompressBody::encoded(source, encode));
+        }
+        match encode_seen(&mut encoder, source.seen()) {
+            Ok(data) => {
+                let mut trailers = source.take_trailers();
+                trailers.iter_mut().for_each(remove_digests);
+                let trailers = trailers.filter(|trailers| !trailers.is_empty());
+                let len = trailers.is_none().then_some(data.len());
+                self.encoded(encoding, len, CompressBody::whole(data.into(), trailers))
+            }
+            Err(_) => self.leave(Reason::NotAccepted, CompressBody::seen(source)),
+        }
+    }
+
+    fn decide(&self, len: Option<u64>) -> Decision {
+        self.policy.decide(self.asked, &ResponseHead::of(&self.parts), len)
+    }
+
+    /// How long the content is. That of a response to `HEAD` isn't there, but may be announced.
+    fn length(&self, body: &impl Body) -> Option<u64> {
+        let is_head = self.asked.method == AskedMethod::Head;
+        let there = body.size_hint().exact().filter(|len| !is_head || *len > 0);
+        there.or_else(|| self.parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok())
+    }
+
+    /// The response as it is.
+    fn leave<B>(mut self, reason: Reason, body: CompressBody<B>) -> Response<CompressBody<B>> {
+        tracing::trace!(?reason, "not compressed");
+        if reason == Reason::NothingAcceptable && self.policy.settings().refuse_unacceptable {
+            let mut refusal = Response::new(CompressBody::empty());
+            *refusal.status_mut() = StatusCode::NOT_ACCEPTABLE;
+            add_vary(refusal.headers_mut());
+            return refusal;
+        }
+        if Decision::Leave(reason).varies() {
+            add_vary(&mut self.parts.headers);
+        }
+        Response::from_parts(self.parts, body)
+    }
+
+    /// The response with an encoded body, whose length may be known.
+    fn encoded<B>(
+        mut self,
+        encoding: Encoding,
+        len: Option<usize>,
+        body: CompressBody<B>,
+    ) -> Response<CompressBody<B>> {
+        tracing::trace!(%encoding, "compressed");
+        let headers = &mut self.parts.headers;
+        make_encoded(headers, encoding, self.policy.settings().entity_tags);
+        if let Some(len) = len {
+            headers.insert(CONTENT_LENGTH, len.into());
+        }
+        Response::from_parts(self.parts, body)
+    }
+}
+
+fn encode_seen<'a>(
+    encoder: &mut Encoder,
+    data: impl Iterator<Item = &'a Bytes>,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut encoded = Vec::new();
+    for part in data {
+        encoder.write(part, &mut encoded)?;
+    }
+    encoder.finish(&mut encoded)?;
+    Ok(encoded)
+}

@@ -1,0 +1,399 @@
+//! Whether a response is compressed, and how.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, VARY};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, response};
+
+use crate::accept::AcceptEncoding;
+use crate::encoding::Encoding;
+use crate::etag::EntityTags;
+use crate::field::has_member;
+use crate::level::Levels;
+use crate::media_type::{MediaType, Pattern};
+
+pub(crate) type When = dyn Fn(&ResponseHead<'_>) -> bool + Send + Sync;
+
+/// Put into a response's extensions by a handler whose answer must not be compressed, such as one
+/// that has a secret beside what the client sent (see [BREACH](crate#secrets-breach)).
+///
+/// ```
+/// use http::Response;
+/// use tower_keep_compress::LeaveUncompressed;
+///
+/// let mut response = Response::new("csrf=8f3a&q=what the client sent");
+/// response.extensions_mut().insert(LeaveUncompressed);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaveUncompressed;
+
+/// The head of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    status: StatusCode,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// That of these parts.
+    pub fn of(parts: &'a response::Parts) -> Self {
+        Self::new(parts.status, &parts.headers, &parts.extensions)
+    }
+
+    /// Made of these.
+    pub fn new(status: StatusCode, headers: &'a HeaderMap, extensions: &'a Extensions) -> Self {
+        Self { status, headers, extensions }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The fields.
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The extensions, as the service inside left them.
+    pub fn extensions(&self) -> &'a Extensions {
+        self.extensions
+    }
+}
+
+/// What of a request decides on the compression of its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub(crate) accept: AcceptEncoding,
+    pub(crate) method: AskedMethod,
+    no_transform: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AskedMethod {
+    Head,
+    Connect,
+    Other,
+}
+
+impl Asked {
+    /// That of a request.
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+        let method = match *method {
+            Method::HEAD => AskedMethod::Head,
+            Method::CONNECT => AskedMethod::Connect,
+            _ => AskedMethod::Other,
+        };
+        // RFC 9111 §5.2.1.6
+        let no_transform = has_member(headers, &CACHE_CONTROL, "no-transform");
+        Self { accept: AcceptEncoding::of(headers), method, no_transform }
+    }
+}
+
+/// What becomes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is sent in this coding.
+    Encode(Encoding),
+    /// It is sent as it is.
+    Leave(Reason),
+}
+
+/// Why a response is sent as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It has no content: 1xx, 204, 205, 304, or the tunnel of a `CONNECT`.
+    NoContent,
+    /// It is a part (206), or says by `Content-Range` what it is a part of.
+    Partial,
+    /// It has a `Content-Encoding`.
+    AlreadyEncoded,
+    /// Its `Cache-Control`, or that of the request, says `no-transform`.
+    NoTransform,
+    /// Its media type isn't worth it, or isn't known.
+    MediaType,
+    /// [`LeaveUncompressed`] is in its extensions.
+    Marked,
+    /// The [predicate](crate::CompressLayerBuilder::when) says no.
+    Predicate,
+    /// It is shorter than [`min_size`](crate::CompressLayerBuilder::min_size).
+    TooSmall,
+    /// The client accepts none of our codings, or wants the plain form more.
+    NotAccepted,
+    /// The client accepts neither our codings nor the plain form.
+    NothingAcceptable,
+}
+
+impl Decision {
+    /// Whether another `Accept-Encoding` can lead to another form, so that `Vary` must say so.
+    pub fn varies(self) -> bool {
+        matches!(
+            self,
+            Self::Encode(_)
+                | Self::Leave(
+                    // Short ones are compressed for those who refuse the plain form.
+                    Reason::TooSmall | Reason::NotAccepted | Reason::NothingAcceptable
+                )
+        )
+    }
+}
+
+/// The settings that decide on the compression of a response. Cheap to clone.
+///
+/// A [`CompressLayer`](crate::CompressLayer) has one; so can whoever keeps compressed forms.
+///
+/// ```
+/// use http::{Extensions, HeaderMap, Method, StatusCode};
+/// use tower_keep_compress::{Asked, CompressLayer, Decision, Encoding, ResponseHead};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let policy = CompressLayer::builder().encodings([Encoding::Gzip]).build()?.policy().clone();
+/// let request = HeaderMap::from_iter([(http::header::ACCEPT_ENCODING, "gzip".parse()?)]);
+/// let response = HeaderMap::from_iter([(http::header::CONTENT_TYPE, "text/html".parse()?)]);
+/// let extensions = Extensions::new();
+/// let head = ResponseHead::new(StatusCode::OK, &response, &extensions);
+/// let decision = policy.decide(&Asked::of(&Method::GET, &request), &head, Some(10_000));
+/// assert_eq!(decision, Decision::Encode(Encoding::Gzip));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Policy {
+    settings: Arc<Settings>,
+}
+
+/// What a builder has checked.
+pub(crate) struct Settings {
+    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) preferred: Vec<(Pattern, Vec<Encoding>)>,
+    pub(crate) types: Vec<(Pattern, bool)>,
+    pub(crate) min_size: u64,
+    pub(crate) event_streams: bool,
+    pub(crate) when: Option<Arc<When>>,
+    pub(crate) levels: Levels,
+    pub(crate) entity_tags: EntityTags,
+    pub(crate) flush: bool,
+    pub(crate) refuse_unacceptable: bool,
+}
+
+impl Policy {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What becomes of a response with this head and so many bytes; `None` is a length that isn't
+    /// known yet, which is taken for a long one.
+    ///
+    /// The order is that of [`Reason`]: what can't be changed comes first, what the client wants
+    /// last.
+    pub fn decide(&self, asked: &Asked, head: &ResponseHead<'_>, len: Option<u64>) -> Decision {
+        let settings = &*self.settings;
+        let reason = match settings.excluded(asked, head) {
+            Some(reason) => reason,
+            None => match asked.accept.choose(self.offered(head.headers).iter().copied()) {
+                // A short one gains nothing; but it is better than what the client refuses.
+                Some(_)
+                    if len.is_some_and(|len| len < settings.min_size)
+                        && asked.accept.accepts_identity() =>
+                {
+                    Reason::TooSmall
+                }
+                Some(encoding) => return Decision::Encode(encoding),
+                None if asked.accept.accepts_identity() => Reason::NotAccepted,
+                None => Reason::NothingAcceptable,
+            },
+        };
+        Decision::Leave(reason)
+    }
+
+    /// The codings for a response with these fields, the preferred first.
+    pub(crate) fn offered(&self, response: &HeaderMap) -> &[Encoding] {
+        let preferred = &self.settings.preferred;
+        let own = (!preferred.is_empty())
+            .then(|| MediaType::of(response))
+            .flatten()
+            .and_then(|kind| preferred.iter().find(|(pattern, _)| pattern.matches(kind)));
+        own.map_or(&self.settings.encodings, |(_, encodings)| encodings)
+    }
+
+    /// The level for bodies that are compressed while a client waits.
+    pub fn level(&self, encoding: Encoding) -> i32 {
+        self.settings.levels.of(encoding)
+    }
+}
+
+impl Settings {
+    /// Why a response is left alone whatever the client accepts.
+    fn excluded(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<Reason> {
+        let ResponseHead { status, headers, extensions } = *head;
+        let without_content = status.is_informational()
+            || matches!(
+                status,
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+            )
+            || (asked.method == AskedMethod::Connect && status.is_success());
+        if without_content {
+            return Some(Reason::NoContent);
+        }
+        // RFC 9110 §14.4: the range is one of the form that it was cut from.
+        if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
+            return Some(Reason::Partial);
+        }
+        if headers.contains_key(CONTENT_ENCODING) {
+            return Some(Reason::AlreadyEncoded);
+        }
+        // RFC 9111 §5.2.2.6
+        if asked.no_transform || has_member(headers, &CACHE_CONTROL, "no-transform") {
+            return Some(Reason::NoTransform);
+        }
+        if !MediaType::of(headers).is_some_and(|kind| self.compresses(kind)) {
+            return Some(Reason::MediaType);
+        }
+        if extensions.get::<LeaveUncompressed>().is_some() {
+            return Some(Reason::Marked);
+        }
+        let allowed = self.when.as_ref().is_none_or(|when| when(head));
+        (!allowed).then_some(Reason::Predicate)
+    }
+
+    fn compresses(&self, kind: MediaType<'_>) -> bool {
+        if kind.is_framed() {
+            return false;
+        }
+        if kind.is_event_stream() {
+            return self.event_streams;
+        }
+        // The latest word on a type counts.
+        let own = self.types.iter().rev().find(|(pattern, _)| pattern.matches(kind));
+        own.map_or_else(|| kind.is_compressible(), |(_, compresses)| *compresses)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("encodings", &self.encodings)
+            .field("min_size", &self.min_size)
+            .field("levels", &self.levels)
+            .field("entity_tags", &self.entity_tags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says in `Vary` that the response depends on `Accept-Encoding`.
+pub(crate) fn add_vary(response: &mut HeaderMap) {
+    let said = |name| has_member(response, &VARY, name);
+    if !said("accept-encoding") && !said("*") {
+        response.append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    }
+}
+
+#[cfg(all(test, feature = "gzip"))]
+mod tests {
+    use super::*;
+    use crate::layer::CompressLayer;
+
+    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn policy() -> Policy {
+        CompressLayer::builder().build().unwrap().policy().clone()
+    }
+
+    fn decide(
+        policy: &Policy,
+        request: &[(&str, &str)],
+        response: &[(&str, &str)],
+        len: Option<u64>,
+    ) -> Decision {
+        let asked = Asked::of(&Method::GET, &fields(request));
+        let (headers, extensions) = (fields(response), Extensions::new());
+        policy.decide(&asked, &ResponseHead::new(StatusCode::OK, &headers, &extensions), len)
+    }
+
+    const GZIP: [(&str, &str); 1] = [("accept-encoding", "gzip")];
+    const HTML: (&str, &str) = ("content-type", "text/html");
+
+    #[test]
+    fn each_reason_to_leave_a_response_alone_is_given() {
+        use Reason::*;
+        let of = |request: &[_], response: &[_]| decide(&policy(), request, response, Some(9999));
+        for (response, reason) in [
+            (vec![HTML, ("content-range", "bytes 0-1/9")], Partial),
+            (vec![HTML, ("content-encoding", "br")], AlreadyEncoded),
+            (vec![HTML, ("content-encoding", "identity")], AlreadyEncoded),
+            (vec![HTML, ("cache-control", "max-age=1, No-Transform")], NoTransform),
+            (vec![], MediaType),
+            (vec![("content-type", "image/png")], MediaType),
+            (vec![("content-type", "text/event-stream")], MediaType),
+            (vec![("content-type", "application/grpc+json")], MediaType),
+        ] {
+            assert_eq!(of(&GZIP, &response), Decision::Leave(reason), "{response:?}");
+        }
+        assert_eq!(of(&GZIP, &[HTML]), Decision::Encode(Encoding::Gzip));
+        let no_transform = [GZIP[0], ("cache-control", "no-transform")];
+        assert_eq!(of(&no_transform, &[HTML]), Decision::Leave(NoTransform));
+        assert_eq!(of(&[], &[HTML]), Decision::Leave(NotAccepted));
+        assert_eq!(of(&[("accept-encoding", "*;q=0")], &[HTML]), Decision::Leave(NothingAcceptable));
+    }
+
+    #[test]
+    fn statuses_without_content_are_left_alone() {
+        for status in [101, 204, 205, 304] {
+            let (headers, extensions) = (fields(&[HTML]), Extensions::new());
+            let status = StatusCode::from_u16(status).unwrap();
+            let head = ResponseHead::new(status, &headers, &extensions);
+            let decision = policy().decide(&Asked::of(&Method::GET, &fields(&GZIP)), &head, None);
+            assert_eq!(decision, Decision::Leave(Reason::NoContent), "{status}");
+        }
+    }
+
+    #[test]
+    fn short_responses_are_left_alone_unless_the_plain_form_is_refused() {
+        let of = |accept: &str, len| decide(&policy(), &[("accept-encoding", accept)], &[HTML], len);
+        assert_eq!(of("gzip", Some(1023)), Decision::Leave(Reason::TooSmall));
+        assert_eq!(of("gzip", Some(1024)), Decision::Encode(Encoding::Gzip));
+        assert_eq!(of("gzip", None), Decision::Encode(Encoding::Gzip));
+        assert_eq!(of("gzip, identity;q=0", Some(1)), Decision::Encode(Encoding::Gzip));
+    }
+
+    #[test]
+    fn all_that_depends_on_the_client_varies() {
+        for (decision, varies) in [
+            (Decision::Encode(Encoding::Gzip), true),
+            (Decision::Leave(Reason::NotAccepted), true),
+            (Decision::Leave(Reason::TooSmall), true),
+            (Decision::Leave(Reason::NothingAcceptable), true),
+            (Decision::Leave(Reason::MediaType), false),
+            (Decision::Leave(Reason::AlreadyEncoded), false),
+        ] {
+            assert_eq!(decision.varies(), varies, "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn vary_is_said_once() {
+        for (before, after) in [
+            (vec![], vec!["accept-encoding"]),
+            (vec![("vary", "Origin, Accept-Encoding")], vec!["Origin, Accept-Encoding"]),
+            (vec![("vary", "*")], vec!["*"]),
+            (vec![("vary", "x-accept-encoding")], vec!["x-accept-encoding", "accept-encoding"]),
+        ] {
+            let mut headers = fields(&before);
+            add_vary(&mut headers);
+            assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), after);
+        }
+    }
+}
