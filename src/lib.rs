@@ -14,13 +14,14 @@
 //! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
 //! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager` | |
+//! | `compress` | `compress`: compressed responses, decoded requests; br, gzip and deflate | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
 //! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |
 //! | `redis` | the second tier on Redis or Valkey | |
 //! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
 //! | `postcard`, `json` | codecs of typed values, beside the default bincode | |
-//! | `zstd` | compression of large values in the second tier | |
+//! | `zstd` | compression of large values in the second tier; a content coding (with `compress`) | |
 //! | `full` | all of them | |
 
 /// The tiered store: all of `tower-keep-store`.
@@ -38,6 +39,10 @@ pub use tower_keep_balance as balance;
 #[cfg(feature = "auth")]
 pub use tower_keep_auth as auth;
 
+/// Compression of responses, and decompression of requests: all of `tower-keep-compress`.
+#[cfg(feature = "compress")]
+pub use tower_keep_compress as compress;
+
 /// What a service needs most: `use tower_keep::prelude::*;`.
 pub mod prelude {
     #[cfg(feature = "proxy")]
@@ -46,6 +51,8 @@ pub mod prelude {
     pub use tower_keep_balance::{Backend, HealthCheck, Pool, Strategy};
     #[cfg(feature = "cache")]
     pub use tower_keep_cache::{CacheControl, CacheLayer, CacheTags};
+    #[cfg(feature = "compress")]
+    pub use tower_keep_compress::{CompressLayer, DecompressLayer};
     #[cfg(feature = "redis")]
     pub use tower_keep_store::Redis;
     pub use tower_keep_store::{L1, Store, Ttl, Typed};

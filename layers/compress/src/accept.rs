@@ -126,7 +126,9 @@ impl AcceptEncoding {
             let place = match member.coding {
                 b"*" => Some(&mut read.any),
                 name if name.eq_ignore_ascii_case(b"identity") => Some(&mut read.identity),
-                name => Encoding::from_name(name).and_then(|known| read.named.get_mut(known.index())),
+                name => {
+                    Encoding::from_name(name).and_then(|known| read.named.get_mut(known.index()))
+                }
             };
             if let Some(place) = place {
                 *place = Some(place.map_or(weight, |other| other.min(weight)));

@@ -35,6 +35,7 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Whole { data: Option<Bytes>, trailers: Option<HeaderMap> },
+        Unsent,
         Plain { #[pin] body: B },
         Seen { source: Source<B> },
         // The encoder is large, and most bodies have none.
@@ -51,6 +52,12 @@ impl<B> CompressBody<B> {
     /// All of it, and the trailers that follow.
     pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
         Self { kind: Kind::Whole { data: Some(data).filter(|data| !data.is_empty()), trailers } }
+    }
+
+    /// What a response to `HEAD` has in place of a body that would be compressed. Servers announce the
+    /// length that a body says it has, and how long this one would be isn't known.
+    pub(crate) fn unsent() -> Self {
+        Self { kind: Kind::Unsent }
     }
 
     /// The inner service's, as it is.
@@ -93,6 +100,7 @@ where
                     data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 Poll::Ready(frame.map(Ok))
             }
+            KindProj::Unsent => Poll::Ready(None),
             KindProj::Plain { body } => poll_bytes(body, cx),
             KindProj::Seen { source } => source.poll_frame(cx),
             KindProj::Encoded { source, encode } => loop {
@@ -129,6 +137,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Whole { data, trailers } => data.is_none() && trailers.is_none(),
+            Kind::Unsent => true,
             Kind::Plain { body } => body.is_end_stream(),
             Kind::Seen { source } => source.is_end_stream(),
             Kind::Encoded { encode, .. } => encode.is_ended(),
@@ -150,7 +159,7 @@ where
             Kind::Plain { body } => body.size_hint(),
             Kind::Seen { source } => source.size_hint(),
             Kind::Encoded { encode, .. } if encode.is_ended() => SizeHint::with_exact(0),
-            Kind::Encoded { .. } => SizeHint::new(),
+            Kind::Unsent | Kind::Encoded { .. } => SizeHint::new(),
         }
     }
 }

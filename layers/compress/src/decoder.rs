@@ -84,9 +84,7 @@ impl Limits {
         if decoded > self.max_len {
             return Err(DecodeError::TooLong(self.max_len));
         }
-        if decoded > Self::RATIO_APPLIES_ABOVE
-            && decoded > encoded.saturating_mul(self.max_ratio)
-        {
+        if decoded > Self::RATIO_APPLIES_ABOVE && decoded > encoded.saturating_mul(self.max_ratio) {
             return Err(DecodeError::TooDense(self.max_ratio));
         }
         Ok(())

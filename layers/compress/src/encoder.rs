@@ -91,9 +91,9 @@ impl Encoder {
             #[cfg(feature = "br")]
             Encoding::Brotli => brotli::codec(level, len, max_window),
             #[cfg(feature = "gzip")]
-            Encoding::Gzip => flate::gzip(level),
+            Encoding::Gzip => Ok(flate::gzip(level)),
             #[cfg(feature = "deflate")]
-            Encoding::Deflate => flate::zlib(level),
+            Encoding::Deflate => Ok(flate::zlib(level)),
             #[allow(unreachable_patterns, reason = "with all features there is no other")]
             other => {
                 let _ = (len, max_window);
@@ -114,8 +114,9 @@ impl Encoder {
     pub(crate) fn turn(&self) -> usize {
         let slices = match (self.encoding, self.level) {
             (Encoding::Zstd, ..=3) | (Encoding::Brotli, ..=1) => 8,
-            (Encoding::Zstd, ..=7) | (Encoding::Brotli, ..=4) => 4,
-            (Encoding::Gzip | Encoding::Deflate, ..=6) => 4,
+            (Encoding::Zstd, ..=7)
+            | (Encoding::Brotli, ..=4)
+            | (Encoding::Gzip | Encoding::Deflate, ..=5) => 4,
             _ => 1,
         };
         slices * SLICE
@@ -210,10 +211,7 @@ mod tests {
     fn levels_and_codings_that_are_not_there_are_refused() {
         for encoding in Encoding::ALL {
             let beyond = encoding.levels().end() + 1;
-            assert!(matches!(
-                encode_all(b"", encoding, beyond),
-                Err(EncodeError::Level { .. })
-            ));
+            assert!(matches!(encode_all(b"", encoding, beyond), Err(EncodeError::Level { .. })));
             let level = *encoding.levels().start();
             assert_eq!(encode_all(b"", encoding, level).is_ok(), encoding.is_enabled());
         }

@@ -231,16 +231,10 @@ mod tests {
         };
         let suffix = EntityTags::Suffix;
         assert_eq!(restored("\"a--gzip\"", suffix, "\"a\""), ("\"a--gzip\"".into(), true));
-        assert_eq!(
-            restored("\"a--gzip\", \"a--br\"", suffix, "\"a\""),
-            ("\"a--br\"".into(), true)
-        );
+        assert_eq!(restored("\"a--gzip\", \"a--br\"", suffix, "\"a\""), ("\"a--br\"".into(), true));
         assert_eq!(restored("\"a--br\"", suffix, "\"a--br\""), ("\"a--br\"".into(), false));
         assert_eq!(restored("\"a\"", suffix, "\"a\""), ("\"a\"".into(), false));
-        assert_eq!(
-            restored("W/\"a\"", EntityTags::Weaken, "\"a\""),
-            ("W/\"a\"".into(), true)
-        );
+        assert_eq!(restored("W/\"a\"", EntityTags::Weaken, "\"a\""), ("W/\"a\"".into(), true));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Answer<'_> {
             Decision::Leave(reason) => return self.leave(reason, CompressBody::plain(body)),
         };
         if self.asked.method == AskedMethod::Head {
-            return self.encoded(encoding, None, CompressBody::plain(body));
+            return self.encoded(encoding, None, CompressBody::unsent());
         }
         let mut source = Source::new(body);
         let look = match len {
@@ -107,7 +107,8 @@ impl Answer<'_> {
         };
         let settings = self.policy.settings();
         // Without memory for an encoder, the plain form is still there.
-        let Ok(mut encoder) = Encoder::streaming(encoding, settings.levels.of(encoding), len) else {
+        let Ok(mut encoder) = Encoder::streaming(encoding, settings.levels.of(encoding), len)
+        else {
             return self.leave(Reason::NotAccepted, CompressBody::seen(source));
         };
         if look == Look::More {

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn levels_that_hold_up_a_runtime_are_refused() {
-        for (encoding, level) in [(Encoding::Brotli, 9), (Encoding::Zstd, 10), (Encoding::Gzip, 0)] {
+        for (encoding, level) in [(Encoding::Brotli, 9), (Encoding::Zstd, 10), (Encoding::Gzip, 0)]
+        {
             let error = Levels::dynamic().with(encoding, level).check_dynamic().unwrap_err();
             assert!(error.to_string().contains(&format!("the level of {encoding} is {level}")));
         }

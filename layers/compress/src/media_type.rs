@@ -164,7 +164,9 @@ impl Pattern {
         let (kind, subtype) = text.split_once('/')?;
         let is_name = |name: &str| {
             !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
         };
         let fits = (is_name(kind) && (subtype == "*" || is_name(subtype))) || text == "*/*";
         fits.then(|| Self(text.to_ascii_lowercase()))

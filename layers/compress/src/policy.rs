@@ -295,7 +295,8 @@ pub(crate) fn add_vary(response: &mut HeaderMap) {
     }
 }
 
-#[cfg(all(test, feature = "gzip"))]
+#[cfg(test)]
+#[cfg(feature = "gzip")]
 mod tests {
     use super::*;
     use crate::layer::CompressLayer;
@@ -346,7 +347,10 @@ mod tests {
         let no_transform = [GZIP[0], ("cache-control", "no-transform")];
         assert_eq!(of(&no_transform, &[HTML]), Decision::Leave(NoTransform));
         assert_eq!(of(&[], &[HTML]), Decision::Leave(NotAccepted));
-        assert_eq!(of(&[("accept-encoding", "*;q=0")], &[HTML]), Decision::Leave(NothingAcceptable));
+        assert_eq!(
+            of(&[("accept-encoding", "*;q=0")], &[HTML]),
+            Decision::Leave(NothingAcceptable)
+        );
     }
 
     #[test]
@@ -362,7 +366,8 @@ mod tests {
 
     #[test]
     fn short_responses_are_left_alone_unless_the_plain_form_is_refused() {
-        let of = |accept: &str, len| decide(&policy(), &[("accept-encoding", accept)], &[HTML], len);
+        let of =
+            |accept: &str, len| decide(&policy(), &[("accept-encoding", accept)], &[HTML], len);
         assert_eq!(of("gzip", Some(1023)), Decision::Leave(Reason::TooSmall));
         assert_eq!(of("gzip", Some(1024)), Decision::Encode(Encoding::Gzip));
         assert_eq!(of("gzip", None), Decision::Encode(Encoding::Gzip));

@@ -37,7 +37,7 @@ async fn an_encoded_response_says_so_and_nothing_that_is_true_of_the_plain_one_a
     ]);
     let (head, body) = ask(&layer(), &ACCEPT, inner).await.into_parts();
     let len = body.size_hint().exact().unwrap();
-    let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = head.headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(
         names,
@@ -183,7 +183,8 @@ async fn resource(request: Request<Empty<Bytes>>) -> Result<Response<Full<Bytes>
         && headers.get("if-range").is_none_or(|validator| validator == "\"abc\"")
     {
         let part = Response::builder().status(206).header("etag", "\"abc\"");
-        let part = part.header("content-range", "bytes 0-1/2200").header("content-type", "text/plain");
+        let part =
+            part.header("content-range", "bytes 0-1/2200").header("content-type", "text/plain");
         return Ok(part.body(Full::from("Al")).unwrap());
     }
     Ok(text(&[("etag", "\"abc\""), ("accept-ranges", "bytes")]))

@@ -14,13 +14,17 @@ use tower_keep_compress::{DecodeBody, DecompressLayer, Encoding, Limits, encode_
 const MIB: usize = 1024 * 1024;
 
 /// Reads all of the content, and forgets it.
-async fn read(request: Request<DecodeBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn read(
+    request: Request<DecodeBody<Full<Bytes>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut body = request.into_body();
     loop {
         match body.frame().await {
             Some(Ok(_)) => {}
             None => return Ok(Response::default()),
-            Some(Err(_)) => return Ok(Response::builder().status(500).body(Full::default()).unwrap()),
+            Some(Err(_)) => {
+                return Ok(Response::builder().status(500).body(Full::default()).unwrap());
+            }
         }
     }
 }

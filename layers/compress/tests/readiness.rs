@@ -50,9 +50,14 @@ impl<B> Service<Request<B>> for Strict {
 }
 
 fn requests() -> impl Iterator<Item = Request<Empty<Bytes>>> {
-    [("accept-encoding", "gzip"), ("content-encoding", "gzip"), ("content-encoding", "x"), ("x", "y")]
-        .into_iter()
-        .map(|(name, value)| Request::get("/").header(name, value).body(Empty::new()).unwrap())
+    [
+        ("accept-encoding", "gzip"),
+        ("content-encoding", "gzip"),
+        ("content-encoding", "x"),
+        ("x", "y"),
+    ]
+    .into_iter()
+    .map(|(name, value)| Request::get("/").header(name, value).body(Empty::new()).unwrap())
 }
 
 #[tokio::test]

@@ -121,7 +121,8 @@ async fn what_is_cut_off_corrupt_or_followed_by_something_is_a_bad_request() {
         let whole = encode(TEXT, &[encoding]);
         let mut followed = whole.to_vec();
         followed.extend_from_slice(b"garbage");
-        for bad in [whole.slice(..whole.len() - 1), Bytes::from(followed), Bytes::from_static(TEXT)] {
+        for bad in [whole.slice(..whole.len() - 1), Bytes::from(followed), Bytes::from_static(TEXT)]
+        {
             let answer = send(&layer(), encoding.name(), Full::new(bad.clone())).await;
             assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{encoding} {bad:?}");
             assert_eq!(read(answer).await, "");

@@ -123,7 +123,8 @@ async fn trailers_follow_the_body_without_its_digest() {
         assert_eq!(answer.body().size_hint().exact(), None);
         let (body, trailers) = read(answer.into_body()).await;
         assert_eq!(plain("zstd", &body).len(), parts * 20);
-        let expected = HeaderMap::from_iter([("x-checked".parse().unwrap(), "yes".parse().unwrap())]);
+        let expected =
+            HeaderMap::from_iter([("x-checked".parse().unwrap(), "yes".parse().unwrap())]);
         assert_eq!(trailers, Some(expected));
     }
 }
@@ -167,7 +168,8 @@ async fn a_body_that_is_longer_than_it_said_is_an_error() {
 async fn a_large_chunk_gives_others_their_turn() {
     for encoding in Encoding::ALL {
         // Not repetitive, so that output doesn't interrupt it only by its size.
-        let chunk: Vec<u8> = (0..4_000_000_u32).flat_map(|n| (n / 7 % 1000).to_le_bytes()).collect();
+        let chunk: Vec<u8> =
+            (0..4_000_000_u32).flat_map(|n| (n / 7 % 1000).to_le_bytes()).collect();
         let len = chunk.len();
         let full = response(&TEXT, Full::<Bytes>::from(chunk));
         let body = ask(&only(encoding), &ANY, full).await.into_body();
@@ -242,7 +244,7 @@ proptest! {
             let answer = if known {
                 let full = Full::<Bytes>::from(content.clone());
                 let answer = ask(&layer, &ANY, response(&fields, full)).await;
-                answer.map(|body| body.boxed())
+                answer.map(BodyExt::boxed)
             } else {
                 let (sender, body) = channel();
                 let chunks: Vec<_> = content.chunks(chunk).map(Bytes::copy_from_slice).collect();
@@ -258,7 +260,7 @@ proptest! {
                     tokio::task::yield_now().await;
                 }
                 let answer = ask(&layer, &ANY, response(&fields, body)).await;
-                answer.map(|body| body.boxed())
+                answer.map(BodyExt::boxed)
             };
             let coded = field(answer.headers(), "content-encoding").unwrap_or("identity").to_owned();
             if kind == "image/png" || (known && content.len() < 1024) {

@@ -91,7 +91,9 @@ fn lines_make_one_list() {
 
 /// A member, and what it says; `None` for one that says nothing.
 fn member() -> impl Strategy<Value = (String, Option<(String, u16)>)> {
-    let names = prop::sample::select(vec!["gzip", "x-gzip", "br", "zstd", "deflate", "identity", "*", "sdch"]);
+    let names = prop::sample::select(vec![
+        "gzip", "x-gzip", "br", "zstd", "deflate", "identity", "*", "sdch",
+    ]);
     let weights = prop_oneof![
         Just((String::new(), Some(1000))),
         Just((";q=1".to_owned(), Some(1000))),

@@ -141,11 +141,12 @@ impl Encode {
     /// The inner body has nothing to say for now: so what there is goes out.
     pub(super) fn idle(&mut self) -> Step {
         self.done = 0;
-        if self.flushes && std::mem::take(&mut self.unflushed) {
-            if let Err(error) = self.encoder.flush(&mut self.output) {
-                self.stop();
-                return Step::Failed(error);
-            }
+        if self.flushes
+            && std::mem::take(&mut self.unflushed)
+            && let Err(error) = self.encoder.flush(&mut self.output)
+        {
+            self.stop();
+            return Step::Failed(error);
         }
         if self.output.is_empty() { Step::NeedsInput } else { self.frame() }
     }

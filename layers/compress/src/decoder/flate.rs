@@ -49,7 +49,7 @@ mod deflate {
     /// Whether these two bytes begin a stream in the zlib format (RFC 1950 §2.2): the method is 8,
     /// and the two make a multiple of 31.
     fn is_zlib(first: u8, second: u8) -> bool {
-        first & 0x0f == 8 && u16::from_be_bytes([first, second]) % 31 == 0
+        first & 0x0f == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31)
     }
 
     impl Codec for Deflate {

@@ -108,7 +108,10 @@ fn limits_hold_at_every_stage() {
     for encoding in Encoding::enabled() {
         let once = encode(&zeros, &[encoding]);
         let limits = Limits::none().max_len((4 << 20) - 1);
-        assert_eq!(decode_all(&once, &[encoding], limits), Err(DecodeError::TooLong((4 << 20) - 1)));
+        assert_eq!(
+            decode_all(&once, &[encoding], limits),
+            Err(DecodeError::TooLong((4 << 20) - 1))
+        );
         assert_eq!(decode_all(&once, &[encoding], limits.max_len(4 << 20)).unwrap(), zeros);
         let limits = Limits::none().max_ratio(100);
         assert_eq!(decode_all(&once, &[encoding], limits), Err(DecodeError::TooDense(100)));
@@ -131,7 +134,10 @@ fn short_bodies_may_be_dense() {
 #[test]
 fn large_windows_of_brotli_are_refused() {
     // RFC 7932 §9.1 has windows of up to 24 bits; this asks for one of 30.
-    assert_eq!(decode(&[0x11, 0x1e, 0, 0, 0], &[Encoding::Brotli]), Err(DecodeError::Corrupt(Encoding::Brotli)));
+    assert_eq!(
+        decode(&[0x11, 0x1e, 0, 0, 0], &[Encoding::Brotli]),
+        Err(DecodeError::Corrupt(Encoding::Brotli))
+    );
 }
 
 #[cfg(feature = "zstd")]
@@ -160,7 +166,7 @@ fn codings_are_read_in_order() {
     assert_eq!(of(&format!("identity, {first} ,{first}")), Ok(vec![first, first]));
     assert_eq!(of(""), Ok(vec![]));
     assert_eq!(of("compress"), Err(DecodeError::Unsupported("compress".into())));
-    assert!(of(&vec![first.name(); 4].join(",")).is_err());
+    assert!(of(&[first.name(); 4].join(",")).is_err());
 }
 
 proptest! {
