@@ -85,21 +85,22 @@ impl Encoder {
         if !encoding.levels().contains(&level) {
             return Err(EncodeError::Level { encoding, level });
         }
-        let codec: Result<Box<dyn Codec>, String> = match encoding {
+        let codec: Option<Result<Box<dyn Codec>, String>> = match encoding {
             #[cfg(feature = "zstd")]
-            Encoding::Zstd => zstd::codec(level, len, max_window),
+            Encoding::Zstd => Some(zstd::codec(level, len, max_window)),
             #[cfg(feature = "br")]
-            Encoding::Brotli => brotli::codec(level, len, max_window),
+            Encoding::Brotli => Some(brotli::codec(level, len, max_window)),
             #[cfg(feature = "gzip")]
-            Encoding::Gzip => Ok(flate::gzip(level)),
+            Encoding::Gzip => Some(Ok(flate::gzip(level))),
             #[cfg(feature = "deflate")]
-            Encoding::Deflate => Ok(flate::zlib(level)),
+            Encoding::Deflate => Some(Ok(flate::zlib(level))),
             #[allow(unreachable_patterns, reason = "with all features there is no other")]
-            other => {
+            _ => {
                 let _ = (len, max_window);
-                return Err(EncodeError::NotEnabled(other));
+                None
             }
         };
+        let codec = codec.ok_or(EncodeError::NotEnabled(encoding))?;
         let codec = codec.map_err(|reason| EncodeError::Failed { encoding, reason })?;
         Ok(Self { encoding, level, codec: Some(codec) })
     }
