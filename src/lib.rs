@@ -14,7 +14,7 @@
 //! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
 //! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager` | |
-//! | `compress` | `compress`: compressed responses, decoded requests; br, gzip and deflate | |
+//! | `compress` | `compress`: compressed responses, decoded requests; compressed forms beside stored responses (with `cache`); br, gzip and deflate | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
 //! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |

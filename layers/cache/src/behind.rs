@@ -1,13 +1,15 @@
 //! What is fetched behind the clients' backs: early, or again after a failure.
 
+use std::sync::Arc;
+
 use http::Response;
-use tower_keep_store::{Count, Hit, Retry, State, Ticket, Timestamp};
+use tower_keep_store::{Count, Hit, KeyBuf, Retry, State, Ticket, Timestamp};
 
 use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::{Wish, fallback, judge};
 use crate::policy::Reuse;
-use crate::respond;
+use crate::respond::{self, Wishes};
 use crate::stored::Stored;
 
 /// What is to be done when a request has its answer.
@@ -35,10 +37,12 @@ impl Behind {
 }
 
 impl Core {
-    /// The answer to a request from this entry, if it has one that the request need not wait for.
+    /// The answer to a request from this entry, at `key`, if it has one that the request need not wait
+    /// for.
     #[inline]
     pub(crate) fn serve<B>(
-        &self,
+        self: &Arc<Self>,
+        key: &KeyBuf,
         hit: &Hit<Stored>,
         wish: Wish<'_>,
         now: Timestamp,
@@ -54,9 +58,11 @@ impl Core {
                 self.space.count(Count::StaleServed);
                 Behind::refresh(self.may_refresh(hit, now))
             }
-            Reuse::MustValidate => return self.in_need(hit, wish, now),
+            Reuse::MustValidate => return self.in_need(key, hit, wish, now),
         };
-        Some((respond::hit(self, stored, wish.method, wish.headers, now_ms), behind))
+        let dress = self.dress(key, hit, wish, now);
+        let wishes = Wishes { method: wish.method, headers: wish.headers };
+        Some((respond::dressed(self, stored, wishes, now_ms, dress.as_ref()), behind))
     }
 
     /// Whether this fresh entry is to be refreshed already. One who is told so has that to do.
@@ -78,7 +84,8 @@ impl Core {
     /// failed lately.
     #[cold]
     fn in_need<B>(
-        &self,
+        self: &Arc<Self>,
+        key: &KeyBuf,
         hit: &Hit<Stored>,
         wish: Wish<'_>,
         now: Timestamp,
@@ -89,7 +96,9 @@ impl Core {
             Retry::None => None,
             retry => {
                 self.space.count(Count::StaleServed);
-                let response = respond::in_need(self, stored, wish, now.as_millis());
+                let dress = self.dress(key, hit, wish, now);
+                let now_ms = now.as_millis();
+                let response = respond::in_need(self, stored, wish, now_ms, dress.as_ref());
                 Some((response, Behind::refresh(self.may(retry))))
             }
         }

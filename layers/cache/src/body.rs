@@ -48,6 +48,21 @@ impl<B> CacheBody<B> {
         Self { kind: Kind::Stored { data: Some(data).filter(|data| !data.is_empty()), trailers } }
     }
 
+    /// What is stored, if it is that, and not empty.
+    pub(crate) fn whole(&self) -> Option<&Bytes> {
+        match &self.kind {
+            Kind::Stored { data, .. } => data.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Puts other content in the place of what is stored.
+    pub(crate) fn replace(&mut self, content: Bytes) {
+        if let Kind::Stored { data, .. } = &mut self.kind {
+            *data = Some(content).filter(|content| !content.is_empty());
+        }
+    }
+
     /// A body that is still arriving.
     pub(crate) fn shared(reader: Reader) -> Self {
         Self { kind: Kind::Shared { reader } }

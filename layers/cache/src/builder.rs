@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::cache_status::CacheName;
 use crate::core::{Core, Settings};
 use crate::error::ConfigError;
+use crate::forms::CompressedForms;
 use crate::key::KeyPolicy;
 use crate::layer::CacheLayer;
 use crate::marks::Marks;
@@ -45,6 +46,7 @@ use crate::vary::UNTRUSTED;
 /// | [`finish_abandoned`](Self::finish_abandoned) | true |
 /// | [`early_refresh`](Self::early_refresh) | the store's |
 /// | [`retry_pause`](Self::retry_pause) | 1 s |
+/// | [`compress`](Self::compress) | off |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CacheLayerBuilder {
@@ -66,6 +68,7 @@ pub struct CacheLayerBuilder {
     finish_abandoned: bool,
     early_refresh: Option<f64>,
     retry_pause: Duration,
+    forms: Option<CompressedForms>,
 }
 
 impl CacheLayerBuilder {
@@ -89,6 +92,7 @@ impl CacheLayerBuilder {
             finish_abandoned: true,
             early_refresh: None,
             retry_pause: Duration::from_secs(1),
+            forms: None,
         }
     }
 
@@ -113,6 +117,41 @@ impl CacheLayerBuilder {
     /// ```
     pub fn cache_status(mut self, field: CacheStatusField) -> Self {
         self.status_field = field;
+        self
+    }
+
+    /// Keeps compressed forms of stored responses beside them, so that a response is compressed once, and
+    /// not once for each request.
+    ///
+    /// With the same layer outside, what isn't stored, or not yet in the client's coding, is compressed as
+    /// it is sent:
+    ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_keep_cache::CacheLayer;
+    /// use tower_keep_compress::CompressLayer;
+    /// use tower_keep_store::{L1, Store};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keep = Store::builder().l1(L1::bytes(64 * 1024 * 1024)).build()?;
+    /// let compress = CompressLayer::builder().build()?;
+    /// let cache = CacheLayer::builder(keep).compress(&compress).build()?;
+    /// let layers = ServiceBuilder::new().layer(compress).layer(cache);
+    /// # let _ = layers;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A form is made behind the client's back when one is first asked for that isn't there, at the level
+    /// of the [`CompressLayer`](tower_keep_compress::CompressLayer); until then, the response is sent as it
+    /// is. Of what goes on being asked for, a [denser](CompressedForms::dense_levels) one is made. Forms
+    /// lie in both tiers, with the tags of the response; they are what the first tier lets go of first.
+    /// Ranges are of the plain form. A response that came encoded is decoded for a client that can't read
+    /// it so.
+    ///
+    /// Which codings there are is a matter of the features `br`, `gzip`, `zstd` and `deflate`.
+    pub fn compress(mut self, forms: impl Into<CompressedForms>) -> Self {
+        self.forms = Some(forms.into());
         self
     }
 
@@ -404,9 +443,11 @@ impl CacheLayerBuilder {
             finish_abandoned: self.finish_abandoned,
             early_refresh: self.early_refresh,
             retry_pause: self.retry_pause,
+            forms: self.forms.map(CompressedForms::build).transpose()?,
         };
         let core = Core {
             flights: space.flights(),
+            forms: space.flights(),
             space,
             budget: Budget::new(self.max_in_flight),
             marks: Marks::new(self.hit_for_miss),

@@ -171,7 +171,7 @@ impl Commit<'_> {
 fn known_rule(hit: &Hit<Stored>) -> Option<&Variants> {
     match &**hit {
         Stored::Variants(known) => Some(known),
-        Stored::Response(_) => None,
+        Stored::Response(_) | Stored::Form(_) => None,
     }
 }
 

@@ -9,6 +9,7 @@ use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
 use crate::body_key::{Content, ContentDigest};
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
+use crate::forms::{Forms, Made};
 use crate::groups::{self, CACHE_GROUPS};
 use crate::key::{self, KeyError, KeyPolicy, Target};
 use crate::landing::{Landing, Selector};
@@ -22,6 +23,8 @@ use crate::stored::{Stored, Variants};
 pub(crate) struct Core {
     pub(crate) space: Space<Stored>,
     pub(crate) flights: Flights<Landing>,
+    /// The forms that are being made.
+    pub(crate) forms: Flights<Made>,
     pub(crate) budget: Budget,
     /// The resources that are not to be waited for.
     pub(crate) marks: Marks,
@@ -45,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) finish_abandoned: bool,
     pub(crate) early_refresh: Option<f64>,
     pub(crate) retry_pause: Duration,
+    /// Which compressed forms are kept; none, if none are.
+    pub(crate) forms: Option<Forms>,
 }
 
 /// What the key of a request covers beside its target.

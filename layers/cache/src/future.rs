@@ -15,6 +15,7 @@ use tower_service::Service;
 use crate::body::CacheBody;
 use crate::cache_status::CacheStatus;
 use crate::core::Core;
+use crate::forms::Undress;
 use crate::respond;
 use crate::status_field::Finish;
 
@@ -51,6 +52,17 @@ where
 {
     pub(crate) fn hit(response: Response<CacheBody<ResBody>>) -> Self {
         Self { state: State::Hit { response: Some(response) }, finish: Finish::Leave }
+    }
+
+    /// A hit; the answer is in its plain form if there is word of one.
+    pub(crate) fn found(response: Response<CacheBody<ResBody>>, plain: Option<Box<Undress>>) -> Self
+    where
+        ResBody: Send + 'static,
+    {
+        match plain {
+            None => Self::hit(response),
+            Some(plain) => Self::miss(async move { Ok(plain.answer(response).await) }),
+        }
     }
 
     /// Waits for `service` to be ready, and passes the request on.

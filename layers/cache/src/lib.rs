@@ -143,6 +143,7 @@ mod core;
 mod error;
 mod field;
 mod fill;
+mod forms;
 mod future;
 mod groups;
 mod grpc;
@@ -179,6 +180,7 @@ pub use body_key::{BodyKey, BodyKeyFuture, BodyKeyLayer, BodyKeyLayerBuilder, Re
 pub use builder::CacheLayerBuilder;
 pub use cache_control::CacheControl;
 pub use error::ConfigError;
+pub use forms::CompressedForms;
 pub use future::CacheFuture;
 pub use head::RequestHead;
 pub use key::KeyPolicy;

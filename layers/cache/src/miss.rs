@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use crate::body::CacheBody;
 use crate::core::{Core, Place, variant_key};
 use crate::fill::{Answer, Answerer, Fill};
+use crate::forms::readable;
 use crate::judge::{Wish, usable};
 use crate::landing::{Failure, Landing};
 use crate::look::Look;
@@ -151,6 +152,13 @@ where
             }
         }
         self.alone(Solo::Because("too-many-rounds"), None).await
+    }
+
+    /// As [`run`](Self::run), for a client that may not read what is stored as it is.
+    pub(crate) async fn run_readable(self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
+        let (core, headers) = (Arc::clone(&self.core), self.request.headers().clone());
+        let response = self.run().await?;
+        Ok(readable(&core, &headers, response).await)
     }
 
     /// What a response to HEAD tells is of the response to GET, for which there may be other rules.

@@ -58,6 +58,9 @@ impl Renewal {
         }
         let (body, trailers) = (stored.body.clone(), stored.trailers.clone());
         let response = StoredResponse::new(stored.status, &headers, body, trailers, renewed_times);
+        // The same content, of which there may be forms.
+        let (plain_only, digest) = (stored.plain_only, stored.digest.clone());
+        let response = StoredResponse { plain_only, digest, ..response };
         // A handler that has nothing new to say need not repeat the tags either.
         let mut tags: Vec<Tag> = hit.tags().cloned().collect();
         let added = collect_tags(&validation.extensions, &response.headers);

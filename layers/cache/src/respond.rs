@@ -14,6 +14,7 @@ use crate::cache_status::{self, CACHE_STATUS, CacheStatus, STALE_IF_ERROR};
 use crate::capture::Capture;
 use crate::conditional::{Validators, not_modified, not_modified_headers};
 use crate::core::{Core, Covers};
+use crate::forms::Dress;
 use crate::judge::{Wish, fallback};
 use crate::key::Target;
 use crate::landing::Arriving;
@@ -68,8 +69,27 @@ pub(crate) fn hit<B>(
     request: &HeaderMap,
     now_ms: u64,
 ) -> Response<CacheBody<B>> {
+    dressed(core, stored, Wishes { method, headers: request }, now_ms, None)
+}
+
+/// The same, in a form of its own.
+#[inline]
+pub(crate) fn dressed<B>(
+    core: &Core,
+    stored: &StoredResponse,
+    wishes: Wishes<'_>,
+    now_ms: u64,
+    dress: Option<&Dress<'_>>,
+) -> Response<CacheBody<B>> {
     let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
-    from_stored(stored, method, request, now_ms, status)
+    from_stored(stored, wishes, now_ms, status, dress)
+}
+
+/// What of a request shapes the answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// A response from the store that stands in at once for an origin which has failed lately.
@@ -78,9 +98,11 @@ pub(crate) fn in_need<B>(
     stored: &StoredResponse,
     wish: Wish<'_>,
     now_ms: u64,
+    dress: Option<&Dress<'_>>,
 ) -> Response<CacheBody<B>> {
     let status = cache_status::hit_in_need_value(&core.settings.name, stored.times.ttl(now_ms));
-    from_stored(stored, wish.method, wish.headers, now_ms, status)
+    let wishes = Wishes { method: wish.method, headers: wish.headers };
+    from_stored(stored, wishes, now_ms, status, dress)
 }
 
 /// A response from the store that took a trip to the origin, or an attempt at one.
@@ -92,18 +114,28 @@ pub(crate) fn validated<B>(
     status: &CacheStatus,
 ) -> Response<CacheBody<B>> {
     let status = status.to_value(&core.settings.name);
-    from_stored(stored, &asked.method, &asked.headers, now_ms, status)
+    let wishes = Wishes { method: &asked.method, headers: &asked.headers };
+    from_stored(stored, wishes, now_ms, status, None)
 }
 
 fn from_stored<B>(
     stored: &StoredResponse,
-    method: &Method,
-    request: &HeaderMap,
+    Wishes { method, headers: request }: Wishes<'_>,
     now_ms: u64,
     status: HeaderValue,
+    dress: Option<&Dress<'_>>,
 ) -> Response<CacheBody<B>> {
     let age = age_value(stored.times.age(now_ms));
-    let unchanged = stored.status == StatusCode::OK && not_modified(request, &stored.validators);
+    let conditions = dress.map_or(request, |dress| dress.asked(request));
+    let unchanged = stored.status == StatusCode::OK && not_modified(conditions, &stored.validators);
+    let encoded = || dress.filter(|_| !unchanged).and_then(|dress| dress.encoded(stored));
+    let plain_head = || {
+        let mut headers = stored.headers.clone();
+        if let Some(dress) = dress {
+            dress.plain(&mut headers);
+        }
+        headers
+    };
     let part = || {
         // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
         // representation would make no sense.
@@ -112,17 +144,27 @@ fn from_stored<B>(
             .flatten()
     };
     let (mut headers, code, body) = if unchanged {
-        (not_modified_headers(&stored.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())
+        let mut headers = not_modified_headers(&stored.headers);
+        if let Some(dress) = dress {
+            dress.unchanged(&mut headers);
+        }
+        (headers, StatusCode::NOT_MODIFIED, CacheBody::empty())
+    } else if let Some((headers, content)) = encoded() {
+        let body = match *method {
+            Method::HEAD => CacheBody::empty(),
+            _ => CacheBody::stored(content, stored.trailers.clone()),
+        };
+        (headers, stored.status, body)
     } else if *method == Method::HEAD {
-        (stored.headers.clone(), stored.status, CacheBody::empty())
-    } else if let Some((code, headers, content)) = part() {
+        (plain_head(), stored.status, CacheBody::empty())
+    } else if let Some((code, mut headers, content)) = part() {
+        if let Some(dress) = dress {
+            dress.plain(&mut headers);
+        }
         (headers, code, CacheBody::stored(content, None))
     } else {
-        (
-            stored.headers.clone(),
-            stored.status,
-            CacheBody::stored(stored.body.clone(), stored.trailers.clone()),
-        )
+        let body = CacheBody::stored(stored.body.clone(), stored.trailers.clone());
+        (plain_head(), stored.status, body)
     };
     headers.insert(AGE, age);
     if stored.earlier_cache {

@@ -13,6 +13,7 @@ use crate::body::CacheBody;
 use crate::body_key::Content;
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Covers, Place};
+use crate::forms::{Undress, is_hit_unreadable};
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
 use crate::judge::Wish;
@@ -145,16 +146,23 @@ impl<S> Cache<S> {
         let hit = core.peek(&primary, &mut variant, request.headers(), now);
         let wish =
             Wish { directives: &directives, method: request.method(), headers: request.headers() };
-        let served = hit.as_ref().and_then(|hit| core.serve(hit, wish, now));
+        let key = variant.as_ref().unwrap_or(&primary);
+        let served = hit.as_ref().and_then(|hit| core.serve(key, hit, wish, now));
+        // Nor is what the client can't read.
+        let plain = match (&served, &core.settings.forms) {
+            (Some(_), Some(_)) => hit.filter(|hit| is_hit_unreadable(hit, wish.headers)),
+            _ => None,
+        };
+        let plain = plain.map(|hit| Undress::new(core, key.clone(), hit, wish));
         let served = match served {
-            Some((response, Behind::Nothing)) => return CacheFuture::hit(response),
+            Some((response, Behind::Nothing)) => return CacheFuture::found(response, plain),
             served => served,
         };
         // What isn't fresh is not for a layer around this one, over the same entries, that came to
         // have it refreshed.
         if nested::is_within(request.extensions(), core, &primary) {
             if let Some((response, Behind::Early(_))) = served {
-                return CacheFuture::hit(response);
+                return CacheFuture::found(response, plain);
             }
             return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
         }
@@ -177,9 +185,10 @@ impl<S> Cache<S> {
         match served {
             Some((response, behind)) => {
                 miss.refresh(behind.due());
-                CacheFuture::hit(response)
+                CacheFuture::found(response, plain)
             }
-            None => CacheFuture::miss(miss.run()),
+            None if core.settings.forms.is_none() => CacheFuture::miss(miss.run()),
+            None => CacheFuture::miss(miss.run_readable()),
         }
     }
 }

@@ -290,6 +290,7 @@ where
         let stored_times = StoredTimes::new(&plan.lifetime, times.response_ms);
         mark_by_use(&core, &place, &asked, &stored_times);
         let (parts, body) = response.into_parts();
+        let plain_only = core.is_left_plain(&parts);
         let mut headers = stored_headers(&parts.headers);
         with_date(&mut headers, times);
         // What the store never gets is for whoever caused the fill.
@@ -334,6 +335,7 @@ where
         let Some(body) = arriving.body.seal() else { return };
         let Arriving { status, headers, times, .. } = &*arriving;
         let response = StoredResponse::new(*status, headers, body, trailers, *times);
+        let response = StoredResponse { plain_only, ..response };
         let commit =
             Commit { core: &core, ticket: lead.ticket(), place: &place, asked: &asked, seen };
         if commit.store(Fetched { response, vary: plan.vary, tags: plan.tags }).await.is_some() {

@@ -1,15 +1,21 @@
 //! What the layer keeps in the store: responses, and the rules that tell their variants apart.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    AGE, CONNECTION, CONTENT_ENCODING, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use tower_keep_compress::Offer;
 use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::conditional::Validators;
+use crate::forms::{Digest, Form};
 use crate::part::Part;
 use crate::policy::StoredTimes;
 use crate::vary::VaryRule;
@@ -36,6 +42,8 @@ pub(crate) enum Stored {
     Response(StoredResponse),
     /// What lies at the primary key of a resource whose responses vary.
     Variants(Variants),
+    /// The content of a response in another coding.
+    Form(Form),
 }
 
 /// A response, its head ready to be sent.
@@ -52,6 +60,16 @@ pub(crate) struct StoredResponse {
     pub(crate) times: StoredTimes,
     /// Whether an earlier cache's `Cache-Status` comes before ours.
     pub(crate) earlier_cache: bool,
+    /// Whether its content came in some coding.
+    pub(crate) is_encoded: bool,
+    /// It is never to be compressed.
+    pub(crate) plain_only: bool,
+    /// Tells this head from all others of this process.
+    pub(crate) serial: u64,
+    /// Which forms it may have, once somebody has asked.
+    pub(crate) offer: OnceLock<Option<Offer>>,
+    /// That of the body, once a form has been made of it.
+    pub(crate) digest: OnceLock<Digest>,
 }
 
 /// How the variants of a resource are told apart (RFC 9111 §4.1).
@@ -72,7 +90,15 @@ impl Stored {
     pub(crate) fn response(&self) -> Option<&StoredResponse> {
         match self {
             Self::Response(response) => Some(response),
-            Self::Variants(_) => None,
+            Self::Variants(_) | Self::Form(_) => None,
+        }
+    }
+
+    /// The form, if it is one.
+    pub(crate) fn form(&self) -> Option<&Form> {
+        match self {
+            Self::Form(form) => Some(form),
+            Self::Variants(_) | Self::Response(_) => None,
         }
     }
 }
@@ -86,6 +112,7 @@ impl StoredResponse {
         trailers: Option<HeaderMap>,
         times: StoredTimes,
     ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
         let validators = Validators::from_headers(headers);
         let earlier_cache = headers.get(CACHE_STATUS).is_some_and(|value| !value.is_empty());
         Self {
@@ -97,6 +124,11 @@ impl StoredResponse {
             validators,
             times,
             earlier_cache,
+            is_encoded: headers.contains_key(CONTENT_ENCODING),
+            plain_only: false,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            offer: OnceLock::new(),
+            digest: OnceLock::new(),
         }
     }
 
@@ -171,6 +203,16 @@ enum WireHead<'a> {
     #[serde(borrow)]
     Response(WireResponse<'a>),
     Variants(Variants),
+    Form(WireForm),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireForm {
+    letter: u8,
+    of: Digest,
+    is_dense: bool,
+    /// Whether there is no content, for it would not be smaller.
+    is_none: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -182,6 +224,7 @@ struct WireResponse<'a> {
     trailers: Option<Fields<'a>>,
     times: StoredTimes,
     part: Option<Part>,
+    plain_only: bool,
 }
 
 type Fields<'a> = Vec<(&'a str, &'a [u8])>;
@@ -205,9 +248,9 @@ fn from_fields(fields: Fields<'_>) -> Result<HeaderMap, BoxError> {
 }
 
 impl Codec<Stored> for StoredCodec {
-    // 32 was that of heads that said nothing of parts.
+    // 33 was that of heads that said nothing of forms.
     fn id(&self) -> u8 {
-        33
+        34
     }
 
     fn encode(&self, value: &Stored) -> Result<Encoded, BoxError> {
@@ -219,8 +262,14 @@ impl Codec<Stored> for StoredCodec {
                     trailers: response.trailers.as_ref().map(to_fields),
                     times: response.times,
                     part: response.part,
+                    plain_only: response.plain_only,
                 });
                 (head, response.body.clone())
+            }
+            Stored::Form(Form { letter, of, is_dense, content, .. }) => {
+                let (letter, of, is_dense) = (*letter, *of, *is_dense);
+                let head = WireForm { letter, of, is_dense, is_none: content.is_none() };
+                (WireHead::Form(head), content.clone().unwrap_or_default())
             }
             Stored::Variants(variants) => (WireHead::Variants(variants.clone()), Bytes::new()),
         };
@@ -236,13 +285,18 @@ impl Codec<Stored> for StoredCodec {
         }
         match head {
             WireHead::Variants(variants) => Ok(Stored::Variants(variants)),
+            WireHead::Form(WireForm { letter, of, is_dense, is_none }) => {
+                let content = (!is_none).then_some(encoded.body);
+                Ok(Stored::Form(Form::new(letter, of, is_dense, content)))
+            }
             WireHead::Response(head) => {
                 let status = StatusCode::from_u16(head.status)?;
                 let headers = &stored_headers(&from_fields(head.headers)?);
                 let trailers = head.trailers.map(from_fields).transpose()?;
                 let (body, times) = (encoded.body, head.times);
                 let response = StoredResponse::new(status, headers, body, trailers, times);
-                Ok(Stored::Response(StoredResponse { part: head.part, ..response }))
+                let plain_only = head.plain_only;
+                Ok(Stored::Response(StoredResponse { part: head.part, plain_only, ..response }))
             }
         }
     }
@@ -251,6 +305,7 @@ impl Codec<Stored> for StoredCodec {
         match value {
             Stored::Response(response) => response.weight(),
             Stored::Variants(_) => size_of::<Stored>(),
+            Stored::Form(form) => form.weight(),
         }
     }
 
@@ -320,6 +375,7 @@ mod tests {
                 trailers: None,
                 times: times(),
                 part: None,
+                plain_only: false,
             });
             let head = bincode::serde::encode_to_vec(head, bincode::config::standard()).unwrap();
             assert!(StoredCodec.decode(Encoded { head: head.into(), body: Bytes::new() }).is_err());

@@ -136,6 +136,11 @@ pub(crate) fn change(response: &mut HeaderMap, encoding: Encoding, tags: EntityT
     mark(response, (tags == EntityTags::Suffix).then_some(encoding));
 }
 
+/// Gives a response a tag that says no more than that the content is the same.
+pub(crate) fn weaken(response: &mut HeaderMap) {
+    mark(response, None);
+}
+
 /// Marks the entity tag with a coding, or else as weak.
 fn mark(response: &mut HeaderMap, form: Option<Encoding>) {
     let Some(etag) = response.get(ETAG) else { return };

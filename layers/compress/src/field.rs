@@ -98,7 +98,7 @@ pub(crate) fn members<'a>(
 }
 
 /// Whether one of the members of a field is this, whatever its case.
-pub(crate) fn has_member(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+pub fn has_member(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     members(headers, name).any(|member| member.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 

@@ -232,13 +232,28 @@ impl Policy {
 impl Settings {
     /// Why a response is left alone whatever the client accepts.
     fn excluded(&self, asked: &Asked, head: &ResponseHead<'_>) -> Option<Reason> {
-        let ResponseHead { status, headers, extensions } = *head;
+        let status = head.status;
+        if asked.method == AskedMethod::Connect && status.is_success() {
+            return Some(Reason::NoContent);
+        }
+        let reason = self.excluded_by_head(head);
+        let is_said_before =
+            matches!(reason, Some(Reason::NoContent | Reason::Partial | Reason::AlreadyEncoded));
+        // RFC 9111 §5.2.1.6
+        if asked.no_transform && !is_said_before {
+            return Some(Reason::NoTransform);
+        }
+        reason
+    }
+
+    /// Why a response is left alone whoever asks for it.
+    pub(crate) fn excluded_by_head(&self, head: &ResponseHead<'_>) -> Option<Reason> {
+        let ResponseHead { status, headers, .. } = *head;
         let without_content = status.is_informational()
             || matches!(
                 status,
                 StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-            )
-            || (asked.method == AskedMethod::Connect && status.is_success());
+            );
         if without_content {
             return Some(Reason::NoContent);
         }
@@ -250,13 +265,18 @@ impl Settings {
             return Some(Reason::AlreadyEncoded);
         }
         // RFC 9111 §5.2.2.6
-        if asked.no_transform || has_member(headers, &CACHE_CONTROL, "no-transform") {
+        if has_member(headers, &CACHE_CONTROL, "no-transform") {
             return Some(Reason::NoTransform);
         }
         if !MediaType::of(headers).is_some_and(|kind| self.compresses(kind)) {
             return Some(Reason::MediaType);
         }
-        if extensions.get::<LeaveUncompressed>().is_some() {
+        self.left(head)
+    }
+
+    /// Whether a response is left alone because somebody says so.
+    pub(crate) fn left(&self, head: &ResponseHead<'_>) -> Option<Reason> {
+        if head.extensions.get::<LeaveUncompressed>().is_some() {
             return Some(Reason::Marked);
         }
         let allowed = self.when.as_ref().is_none_or(|when| when(head));

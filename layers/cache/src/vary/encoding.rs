@@ -12,12 +12,13 @@
 //! Anything that is not understood is kept as it is.
 
 use smallvec::SmallVec;
+use tower_keep_compress::{Encoding, Member};
 
 use crate::field;
 use crate::key::Sink;
 
 /// The well-known codings, in the order in which they are written.
-const KNOWN: [&[u8]; 4] = [b"br", b"deflate", b"gzip", b"zstd"];
+const KNOWN: [Encoding; 4] = [Encoding::Brotli, Encoding::Deflate, Encoding::Gzip, Encoding::Zstd];
 
 /// How many members are put in order; longer lists are kept as they are.
 const MAX_MEMBERS: usize = 16;
@@ -77,11 +78,11 @@ impl<'a> Codings<'a> {
 
     /// Adds a member; `None` when a coding is named twice, so that it isn't clear what holds.
     fn add(&mut self, member: &'a [u8]) -> Option<()> {
-        let (coding, accepted) = read(member);
-        // RFC 9110 §8.4.1.3
-        let alias = coding.eq_ignore_ascii_case(b"x-gzip");
-        let name: &[u8] = if alias { b"gzip" } else { coding };
-        if let Some(known) = KNOWN.iter().position(|known| name.eq_ignore_ascii_case(known)) {
+        let Member { text, coding, weight } = Member::parse(member);
+        // One with anything but a well-formed weight is a coding of its own, as a whole.
+        let (name, accepted) = weight.map_or((text, true), |weight| (coding, weight.accepts()));
+        let known = Encoding::from_name(name);
+        if let Some(known) = known.and_then(|it| KNOWN.iter().position(|known| *known == it)) {
             let yes = self.accepted.get_mut(known)?;
             let no = self.refused.get_mut(known)?;
             let seen = *yes || *no;
@@ -108,7 +109,7 @@ impl<'a> Codings<'a> {
         let (shown, weight): (_, &[u8]) =
             if any { (self.refused, b";q=0") } else { (self.accepted, b"") };
         for (coding, _) in KNOWN.iter().zip(shown).filter(|(_, shown)| *shown) {
-            list.member(coding, weight);
+            list.member(coding.name().as_bytes(), weight);
         }
         self.others.sort_unstable_by(|(one, _), (other, _)| {
             let lower = |name: &'a [u8]| name.iter().map(u8::to_ascii_lowercase);
@@ -135,30 +136,4 @@ impl<S: Sink> List<'_, S> {
         super::push_lowercase(coding, self.out);
         self.out.push(weight);
     }
-}
-
-/// A member as its coding, and whether that is accepted. One with anything but a well-formed weight
-/// is a coding of its own, as a whole.
-fn read(member: &[u8]) -> (&[u8], bool) {
-    let mut parts = member.splitn(2, |byte| *byte == b';');
-    let coding = field::trim(parts.next().unwrap_or_default());
-    let Some(weight) = parts.next() else { return (member, true) };
-    match field::trim(weight) {
-        // RFC 9110 §12.4.2: at most three digits, at most one.
-        [b'q' | b'Q', b'=', b'0'] => (coding, false),
-        [b'q' | b'Q', b'=', b'0', b'.', digits @ ..] if is_fraction(digits) => {
-            (coding, digits.iter().any(|digit| *digit != b'0'))
-        }
-        [b'q' | b'Q', b'=', b'1'] => (coding, true),
-        [b'q' | b'Q', b'=', b'1', b'.', digits @ ..]
-            if is_fraction(digits) && digits.iter().all(|digit| *digit == b'0') =>
-        {
-            (coding, true)
-        }
-        _ => (member, true),
-    }
-}
-
-fn is_fraction(digits: &[u8]) -> bool {
-    digits.len() <= 3 && digits.iter().all(u8::is_ascii_digit)
 }

@@ -1,0 +1,123 @@
+//! Compressed forms of stored responses: made once, and sent as they are.
+//!
+//! A form is an entry of its own, at the key of the response and its coding, and holds the encoded
+//! content alone. It belongs to a response by the digest of the content that it was made of, so one that
+//! was made of something else is never sent, whatever became of either entry; and one that was made of
+//! the same, by another node or before the response was validated, will do. Since who reads a form
+//! reads the response, too, forms are what memory is taken from first.
+//!
+//! Nobody waits for a form: until it is there, the response is sent as it is. It is made on Tokio's
+//! threads for blocking work, a few at a time, at a fast level first. Of one that is still asked for
+//! after that, a denser one is made.
+
+mod dress;
+mod make;
+mod plain;
+mod settings;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
+use sha2::{Digest as _, Sha256};
+use tower_keep_compress::{Encoding, Policy};
+use tower_keep_store::KeyBuf;
+
+pub(crate) use self::dress::Dress;
+pub(crate) use self::make::Made;
+pub(crate) use self::plain::{Undress, is_hit_unreadable, readable};
+pub use self::settings::CompressedForms;
+pub(crate) use self::settings::Forms;
+use crate::stored::StoredResponse;
+
+/// What tells the content of one response from all others.
+pub(crate) type Digest = [u8; 32];
+
+pub(crate) fn digest(content: &[u8]) -> Digest {
+    Sha256::digest(content).into()
+}
+
+/// In which coding a form is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Encoded(Encoding),
+    /// None: of a response that came encoded.
+    Plain,
+}
+
+impl Coding {
+    /// How it is written in keys and in the second tier.
+    pub(crate) fn letter(self) -> u8 {
+        match self {
+            Self::Encoded(Encoding::Brotli) => b'b',
+            Self::Encoded(Encoding::Deflate) => b'd',
+            Self::Encoded(Encoding::Gzip) => b'g',
+            Self::Encoded(Encoding::Zstd) => b'z',
+            Self::Plain => b'p',
+        }
+    }
+
+    /// The key of this form of the response at `key`. No variant has it: what names those is longer.
+    fn key(self, key: &KeyBuf) -> KeyBuf {
+        let mut key = key.clone();
+        key.push(&[b'\n', b'#', self.letter()]);
+        key
+    }
+}
+
+/// The content of a response in another coding.
+#[derive(Debug)]
+pub(crate) struct Form {
+    pub(crate) letter: u8,
+    /// Of what it was made.
+    pub(crate) of: Digest,
+    /// Whether it was made at the denser level.
+    pub(crate) is_dense: bool,
+    /// Nothing, if it isn't smaller.
+    pub(crate) content: Option<Bytes>,
+    /// The head that goes with it, as last made.
+    head: ArcSwapOption<Head>,
+}
+
+/// The head of a form, and the [serial](StoredResponse::serial) of the response that it was made for.
+#[derive(Debug)]
+struct Head {
+    serial: u64,
+    headers: HeaderMap,
+}
+
+impl Form {
+    pub(crate) fn new(letter: u8, of: Digest, is_dense: bool, content: Option<Bytes>) -> Self {
+        Self { letter, of, is_dense, content, head: ArcSwapOption::empty() }
+    }
+
+    /// Whether it can be sent in place of the content with this digest.
+    fn suits(&self, coding: Coding, of: &Digest) -> bool {
+        self.letter == coding.letter() && self.of == *of
+    }
+
+    /// The head of `stored` in this form.
+    fn head(&self, policy: &Policy, encoding: Encoding, stored: &StoredResponse) -> HeaderMap {
+        let there = self.head.load();
+        if let Some(head) = there.as_ref().filter(|head| head.serial == stored.serial) {
+            return head.headers.clone();
+        }
+        let mut headers = stored.headers.clone();
+        policy.make_encoded(&mut headers, encoding);
+        let len = self.content.as_ref().map_or(0, Bytes::len);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        let head = Head { serial: stored.serial, headers };
+        let headers = head.headers.clone();
+        self.head.store(Some(Arc::new(head)));
+        headers
+    }
+
+    /// About how many bytes it takes, with a head of usual size.
+    pub(crate) fn weight(&self) -> usize {
+        /// Some fifteen fields.
+        const HEAD: usize = 2 * 1024;
+        size_of::<Self>() + HEAD + self.content.as_ref().map_or(0, Bytes::len)
+    }
+}

@@ -1,0 +1,126 @@
+//! Making a form.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tower_keep_compress::{Limits, content_encodings, decode_all, encode_all};
+use tower_keep_store::{Hit, Join, KeyBuf, Lead, Lifetime, Tag};
+use tracing::Instrument;
+
+use super::{Coding, Digest, Form, Forms, digest};
+use crate::core::Core;
+use crate::stored::{Stored, StoredResponse};
+
+/// How much longer than the response its form is kept: it will do for what is the same.
+const SPARE: Duration = Duration::from_secs(3600);
+
+/// How a flight of a form lands.
+pub(crate) type Made = Option<Hit<Stored>>;
+
+/// Makes a form of the response in `hit` behind the client's back, unless enough others are being made.
+#[cold]
+pub(super) fn start(
+    core: &Arc<Core>,
+    at: &KeyBuf,
+    hit: &Hit<Stored>,
+    coding: Coding,
+    is_dense: bool,
+) {
+    let Some(forms) = &core.settings.forms else { return };
+    let Ok(runtime) = Handle::try_current() else { return };
+    let Ok(permit) = Arc::clone(&forms.permits).try_acquire_owned() else { return };
+    let key = core.space.key(at);
+    let Join::Lead(lead, _) = core.forms.join(key, || core.space.begin(&[key])) else { return };
+    let (core, hit) = (Arc::clone(core), hit.clone());
+    let task = async move {
+        let made = make(&core, &lead, &hit, coding, is_dense).await;
+        lead.land(made);
+        drop(permit);
+    };
+    runtime.spawn(task.in_current_span());
+}
+
+/// Makes a form, or finds it. `lead` is that of the flight at its key.
+pub(super) async fn make(
+    core: &Arc<Core>,
+    lead: &Lead<Made>,
+    hit: &Hit<Stored>,
+    coding: Coding,
+    is_dense: bool,
+) -> Made {
+    let forms = core.settings.forms.as_ref()?;
+    let stored = hit.response()?;
+    let of = known_digest(stored).await?;
+    let suits = |found: &Hit<Stored>| {
+        let form = found.form();
+        form.is_some_and(|form| form.suits(coding, &of) && (form.is_dense || !is_dense))
+    };
+    let space = &core.space;
+    let key = lead.key().to_key();
+    if let Some(found) = space.glance(key.as_ref(), core.now()).filter(suits) {
+        return Some(found);
+    }
+    // Another node may have made it.
+    let (found, seen) = space.fetch(lead.ticket(), key.as_ref()).await;
+    if let Some(found) = found.filter(suits) {
+        return Some(found);
+    }
+    let form = forms.form(core.settings.max_body, stored, of, coding, is_dense).await?;
+    let keep_until = hit.lifetime().keep_until.saturating_add(SPARE);
+    let lifetime = Lifetime {
+        stored_at: core.now(),
+        fresh_until: keep_until,
+        refresh_until: keep_until,
+        keep_until,
+    };
+    let tags: Vec<Tag> = hit.all_tags().cloned().collect();
+    let form = Arc::new(Stored::Form(form));
+    space.commit(lead.ticket(), key.as_ref(), form, lifetime, &tags, seen).await
+}
+
+async fn known_digest(stored: &StoredResponse) -> Option<Digest> {
+    if let Some(of) = stored.digest.get() {
+        return Some(*of);
+    }
+    let body = stored.body.clone();
+    let of = spawn_blocking(move || digest(&body)).await.ok()?;
+    Some(*stored.digest.get_or_init(|| of))
+}
+
+impl Forms {
+    async fn form(
+        &self,
+        max_body: usize,
+        stored: &StoredResponse,
+        of: Digest,
+        coding: Coding,
+        is_dense: bool,
+    ) -> Option<Form> {
+        let body = stored.body.clone();
+        let plain_len = body.len();
+        let content = match coding {
+            Coding::Encoded(encoding) => {
+                let level =
+                    if is_dense { self.dense.of(encoding) } else { self.policy.level(encoding) };
+                let encoded =
+                    spawn_blocking(move || encode_all(&body, encoding, level)).await.ok()?;
+                let encoded = encoded.inspect_err(|error| tracing::warn!(%error, "no form made"));
+                // What saves less than a tenth is not worth a client's time.
+                let encoded = Bytes::from(encoded.ok()?);
+                Some(encoded).filter(|encoded| encoded.len() <= plain_len / 10 * 9)
+            }
+            Coding::Plain => {
+                let encodings = content_encodings(&stored.headers).ok()?;
+                let limits = Limits::none().max_len(max_body as u64);
+                let decode = move || decode_all(&body, &encodings, limits);
+                let decoded = spawn_blocking(decode).await.ok()?;
+                let decoded = decoded.inspect_err(|error| tracing::debug!(%error, "not decoded"));
+                Some(Bytes::from(decoded.ok()?))
+            }
+        };
+        Some(Form::new(coding.letter(), of, is_dense, content))
+    }
+}

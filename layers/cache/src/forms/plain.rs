@@ -1,0 +1,118 @@
+//! Responses that came encoded, for clients that can't read them so.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response, StatusCode};
+use tokio::task::spawn_blocking;
+use tower_keep_compress::{AcceptEncoding, Limits, content_encodings, decode_all};
+use tower_keep_store::{Hit, Join, KeyBuf};
+
+use super::{Coding, make};
+use crate::body::CacheBody;
+use crate::core::Core;
+use crate::judge::Wish;
+use crate::respond;
+use crate::stored::{Stored, StoredResponse};
+
+/// An answer that has to be decoded first.
+#[derive(Debug)]
+pub(crate) struct Undress {
+    core: Arc<Core>,
+    key: KeyBuf,
+    hit: Hit<Stored>,
+    method: Method,
+    headers: HeaderMap,
+}
+
+/// Whether the response in `hit` came in a coding that the client doesn't read, while it reads plain
+/// text.
+#[inline]
+pub(crate) fn is_hit_unreadable(hit: &Hit<Stored>, request: &HeaderMap) -> bool {
+    hit.response().is_some_and(|stored| {
+        stored.is_encoded && stored.part.is_none() && is_unreadable(&stored.headers, request)
+    })
+}
+
+/// Whether a response with these fields is in a coding that the client doesn't read.
+#[cold]
+fn is_unreadable(response: &HeaderMap, request: &HeaderMap) -> bool {
+    let accept = AcceptEncoding::of(request);
+    let Ok(encodings) = content_encodings(response) else { return false };
+    accept.accepts_identity()
+        && !encodings.iter().all(|encoding| accept.weight(*encoding).accepts())
+}
+
+impl Undress {
+    /// For the request with this wish, to be answered from the entry at `key`.
+    #[cold]
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        key: KeyBuf,
+        hit: Hit<Stored>,
+        wish: Wish<'_>,
+    ) -> Box<Self> {
+        let (method, headers) = (wish.method.clone(), wish.headers.clone());
+        Box::new(Self { core: Arc::clone(core), key, hit, method, headers })
+    }
+
+    /// The answer in its plain form, or else as it is.
+    pub(crate) async fn answer<B>(
+        self: Box<Self>,
+        as_it_is: Response<CacheBody<B>>,
+    ) -> Response<CacheBody<B>> {
+        let core = &self.core;
+        match plain(core, &self.key, &self.hit).await {
+            Some(plain) => respond::hit(core, &plain, &self.method, &self.headers, core.now_ms()),
+            None => as_it_is,
+        }
+    }
+}
+
+/// The plain form of the response in `hit`, at `key`; made now, if it isn't there. Nothing if it can't
+/// be made.
+async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<StoredResponse> {
+    let forms = core.settings.forms.as_ref()?;
+    let stored = hit.response()?;
+    let at = Coding::Plain.key(key);
+    let at = core.space.key(&at);
+    let made = match core.forms.join(at, || core.space.begin(&[at])) {
+        Join::Lead(lead, _) => {
+            let made = make::make(core, &lead, hit, Coding::Plain, false).await;
+            lead.land(made.clone());
+            made
+        }
+        Join::Follow(mut follow) => follow.landed().await.flatten(),
+    };
+    let made = made?;
+    let form = made.form().filter(|form| stored.digest.get() == Some(&form.of))?;
+    let content = form.content.clone()?;
+    let mut headers = stored.headers.clone();
+    forms.policy.make_plain(&mut headers, content.len());
+    let trailers = stored.trailers.clone();
+    Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
+}
+
+/// Decodes an answer that is there as a whole, if the client, who sent the field `accept`, doesn't read
+/// it so: one that has just come from the second tier, or that others have waited for.
+pub(crate) async fn readable<B>(
+    core: &Core,
+    request: &HeaderMap,
+    mut response: Response<CacheBody<B>>,
+) -> Response<CacheBody<B>> {
+    let Some(forms) = &core.settings.forms else { return response };
+    let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
+    let Some(body) = response.body().whole().filter(|_| is_whole).cloned() else {
+        return response;
+    };
+    if !is_unreadable(response.headers(), request) {
+        return response;
+    }
+    let Ok(encodings) = content_encodings(response.headers()) else { return response };
+    let limits = Limits::none().max_len(core.settings.max_body as u64);
+    let decoded = spawn_blocking(move || decode_all(&body, &encodings, limits)).await;
+    if let Ok(Ok(decoded)) = decoded {
+        forms.policy.make_plain(response.headers_mut(), decoded.len());
+        response.body_mut().replace(decoded.into());
+    }
+    response
+}

@@ -1,0 +1,139 @@
+//! The settings of compressed forms.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use http::response::Parts;
+use tokio::sync::Semaphore;
+use tower_keep_compress::{
+    CompressLayer, Encoding, LeaveUncompressed, Levels, Offer, Policy, ResponseHead,
+};
+
+use crate::core::Core;
+use crate::error::ConfigError;
+use crate::stored::StoredResponse;
+
+/// Which compressed forms are kept of stored responses, and how they are made.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`dense_levels`](Self::dense_levels) | [`Levels::stored`]: br 11, zstd 19, gzip 9 |
+/// | [`dense_up_to`](Self::dense_up_to) | 1 MiB |
+/// | [`at_once`](Self::at_once) | half of the processors |
+///
+/// Which responses are compressed, in which codings, and at which level first, is what the
+/// [`CompressLayer`] says that it is made of.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CompressedForms {
+    policy: Policy,
+    dense: Levels,
+    dense_up_to: usize,
+    at_once: usize,
+}
+
+impl CompressedForms {
+    /// By the settings of a [`CompressLayer`].
+    pub fn by(policy: Policy) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self {
+            policy,
+            dense: Levels::stored(),
+            dense_up_to: 1 << 20,
+            at_once: processors.div_ceil(2),
+        }
+    }
+
+    /// The levels of the denser forms, which are made of responses that are asked for again and again.
+    pub fn dense_levels(mut self, levels: Levels) -> Self {
+        self.dense = levels;
+        self
+    }
+
+    /// The largest content of which a denser form is made, in bytes; 0 makes none. Brotli takes about
+    /// two seconds for 1 MiB at level 11.
+    pub fn dense_up_to(mut self, bytes: usize) -> Self {
+        self.dense_up_to = bytes;
+        self
+    }
+
+    /// How many forms are made at the same time, each on a thread of its own. While others are being
+    /// made, responses are sent as they are.
+    pub fn at_once(mut self, forms: usize) -> Self {
+        self.at_once = forms;
+        self
+    }
+
+    pub(crate) fn build(self) -> Result<Forms, ConfigError> {
+        let Self { policy, dense, dense_up_to, at_once } = self;
+        if at_once == 0 {
+            return Err(ConfigError::new(
+                "no compressed form could be made: `CompressedForms::at_once` must be 1 or more",
+            ));
+        }
+        for encoding in Encoding::enabled() {
+            let (level, levels) = (dense.of(encoding), encoding.levels());
+            if !levels.contains(&level) {
+                return Err(ConfigError::new(format!(
+                    "the dense level of {encoding} is {level}: it has {} to {}",
+                    levels.start(),
+                    levels.end()
+                )));
+            }
+        }
+        let permits = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
+        Ok(Forms { policy, dense, dense_up_to, permits })
+    }
+}
+
+impl From<&CompressLayer> for CompressedForms {
+    fn from(layer: &CompressLayer) -> Self {
+        Self::by(layer.policy().clone())
+    }
+}
+
+impl From<Policy> for CompressedForms {
+    fn from(policy: Policy) -> Self {
+        Self::by(policy)
+    }
+}
+
+/// The same, checked.
+pub(crate) struct Forms {
+    pub(super) policy: Policy,
+    pub(super) dense: Levels,
+    pub(super) dense_up_to: usize,
+    pub(super) permits: Arc<Semaphore>,
+}
+
+impl Forms {
+    /// The forms that a stored response may have; none, if it is sent as it is to everybody.
+    pub(crate) fn offer(&self, stored: &StoredResponse) -> Option<Offer> {
+        *stored.offer.get_or_init(|| {
+            if stored.plain_only || stored.part.is_some() {
+                return None;
+            }
+            let extensions = http::Extensions::new();
+            let head = ResponseHead::new(stored.status, &stored.headers, &extensions);
+            self.policy.offer(&head, stored.body.len() as u64).ok()
+        })
+    }
+}
+
+impl Core {
+    /// Whether a response is never to be compressed, by what its extensions say, which aren't stored.
+    pub(crate) fn is_left_plain(&self, head: &Parts) -> bool {
+        match &self.settings.forms {
+            Some(forms) => forms.policy.is_left(&ResponseHead::of(head)),
+            // Another layer over the same entries may compress.
+            None => head.extensions.get::<LeaveUncompressed>().is_some(),
+        }
+    }
+}
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forms").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
