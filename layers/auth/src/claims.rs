@@ -34,6 +34,8 @@ pub struct Claims {
     pub jti: Option<Box<str>>,
     /// `client_id`: the OAuth client that asked for it.
     pub client_id: Option<Box<str>>,
+    /// `sid`: the session that it is of (OIDC Front-Channel Logout §3).
+    pub sid: Option<Box<str>>,
     /// `scope`, a string of words, and `scp`, the same or a list: all of both.
     pub scopes: Vec<Box<str>>,
     /// `roles`: a string or a list of strings, or of SCIM's objects with a `value` (RFC 9068

@@ -57,6 +57,9 @@ pub enum IssueError {
     /// Claims of one's own have the name of one that the manager sets.
     #[error("claim {0} is set by the manager; leave it out of your own")]
     Reserved(&'static str),
+    /// A grant has too much in it for a session to keep.
+    #[error("the grant of a session may have 16 KiB; its tokens would be refused anyway")]
+    TooLarge,
     /// A new key has no name, or that of another key.
     #[error("a key that is added needs a name that no other has; give it one with `with_kid`")]
     KeyName,

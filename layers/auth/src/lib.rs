@@ -2,7 +2,8 @@
 //!
 //! A [`Verifier`] trusts one or more [`Issuer`]s, each with keys, audiences and rules of its own. What
 //! it accepts is [`Verified`]: the registered [`Claims`], and your own as a type of yours. What it
-//! refuses has a [`Refusal`], one reason each. A [`JwtManager`] issues tokens of one's own.
+//! refuses has a [`Refusal`], one reason each. A [`JwtManager`] issues tokens of one's own, and
+//! [`Sessions`] renew them by refresh tokens.
 //!
 //! ```
 //! use std::time::Duration;
@@ -72,6 +73,7 @@ mod json;
 mod key;
 mod manager;
 mod refusal;
+mod session;
 mod source;
 mod time;
 mod token;
@@ -85,6 +87,10 @@ pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};
 pub use manager::{Grant, Issued, JwtManager, JwtManagerBuilder};
 pub use refusal::{Part, Refusal};
+pub use session::{
+    InMemorySessions, RefreshError, RefreshFuture, RefreshRecord, RefreshStore, RefreshStoreError,
+    Sessions, SessionsBuilder, Tokens,
+};
 pub use source::{Change, KeySource, Keys, LookAgain, Wanted};
 pub use time::{Clock, NumericDate};
 pub use verified::{Untyped, Verified};

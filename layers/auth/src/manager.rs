@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::error::IssueError;
 use crate::key::SigningKey;
 use crate::refusal::Refusal;
+use crate::session::{RefreshStore, SessionsBuilder};
 use crate::source::{Change, Keys};
 use crate::time::{Clock, NumericDate};
 use crate::token::encode;
@@ -24,6 +25,7 @@ use crate::verified::{Untyped, Verified};
 use crate::verifier::Verifier;
 
 pub use builder::JwtManagerBuilder;
+pub(crate) use grant::KeptGrant;
 pub use grant::{Grant, Issued};
 
 use ring::Ring;
@@ -169,6 +171,15 @@ impl<C> JwtManager<C> {
     /// that nobody meets a key that they don't know.
     pub fn jwks_max_age(&self) -> Duration {
         self.shared.lead / 2
+    }
+
+    /// Settings of sessions, whose tokens this manager issues and which are kept in `store`.
+    pub fn sessions(&self, store: impl RefreshStore) -> SessionsBuilder<C> {
+        SessionsBuilder::new(self.clone(), Arc::new(store))
+    }
+
+    pub(crate) fn now(&self) -> NumericDate {
+        self.shared.clock.now()
     }
 
     /// What verifies this manager's tokens, for a layer.

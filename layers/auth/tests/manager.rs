@@ -74,7 +74,7 @@ fn grants_cannot_take_what_is_not_theirs() {
     let error = |grant: Grant| manager.issue(grant).unwrap_err();
     assert_eq!(error(Grant::new("a").ttl(61 * MINUTE)), IssueError::TtlTooLong);
     assert!(manager.issue(Grant::new("a").ttl(60 * MINUTE)).is_ok());
-    for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope", "client_id"] {
+    for name in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope", "client_id", "sid"] {
         let claims = with(json!({}), name, 1);
         assert_eq!(error(Grant::new("a").claims(&claims)), IssueError::Reserved(name));
     }

@@ -51,6 +51,7 @@ impl<'de> Visitor<'de> for Members<'_> {
                 "sub" => ("sub", text(&mut map, &mut claims.sub)),
                 "jti" => ("jti", text(&mut map, &mut claims.jti)),
                 "client_id" => ("client_id", text(&mut map, &mut claims.client_id)),
+                "sid" => ("sid", text(&mut map, &mut claims.sid)),
                 "exp" => ("exp", map.next_value_seed(Date).map(|it| claims.exp = Some(it))),
                 "nbf" => ("nbf", map.next_value_seed(Date).map(|it| claims.nbf = Some(it))),
                 "iat" => ("iat", map.next_value_seed(Date).map(|it| claims.iat = Some(it))),
@@ -144,7 +145,7 @@ mod tests {
     fn reads_every_registered_claim() {
         let claims = of_payload(
             r#"{"iss":"i","sub":"s","aud":["a","b"],"exp":3,"nbf":1.5,"iat":2,"jti":"j",
-                "client_id":"c","scope":"read  write","scp":["admin"],"roles":["r"],
+                "client_id":"c","sid":"z","scope":"read  write","scp":["admin"],"roles":["r"],
                 "groups":[{"value":"g","display":"G"},{"display":"none"},7],"other":{"x":[1]}}"#,
         )
         .unwrap();
@@ -156,6 +157,7 @@ mod tests {
         assert_eq!(claims.iat, Some(NumericDate::from_secs(2)));
         assert_eq!(claims.jti.as_deref(), Some("j"));
         assert_eq!(claims.client_id.as_deref(), Some("c"));
+        assert_eq!(claims.sid.as_deref(), Some("z"));
         assert_eq!(list(&claims.scopes), ["read", "write", "admin"]);
         assert_eq!(list(&claims.roles), ["r"]);
         assert_eq!(list(&claims.groups), ["g"]);
@@ -189,6 +191,7 @@ mod tests {
             ("iat", ["{}", "false", "99999999999999999999"]),
             ("jti", ["7", "null", "[]"]),
             ("client_id", ["7", "null", "[]"]),
+            ("sid", ["7", "null", "[]"]),
             ("scope", ["7", "[null]", "{}"]),
             ("scp", ["7", "[[]]", "null"]),
         ] {

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::IssueError;
 use crate::time::NumericDate;
 
 /// The claims that a manager sets itself.
-const RESERVED: [&str; 9] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope", "client_id"];
+const RESERVED: [&str; 10] =
+    ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "scope", "client_id", "sid"];
 
 type Audiences = Option<Vec<Box<str>>>;
 
@@ -36,6 +37,30 @@ pub struct Grant {
     scope: Vec<String>,
     client: Option<String>,
     claims: Option<Result<Value, IssueError>>,
+    session: Option<String>,
+}
+
+/// A grant that is kept, for tokens that are yet to be issued.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeptGrant {
+    subject: String,
+    audiences: Audiences,
+    ttl: Option<Duration>,
+    scope: Vec<String>,
+    client: Option<String>,
+    claims: Option<Map<String, Value>>,
+}
+
+impl KeptGrant {
+    pub(crate) fn client(&self) -> Option<&str> {
+        self.client.as_deref()
+    }
+
+    pub(crate) fn into_grant(self) -> Grant {
+        let Self { subject, audiences, ttl, scope, client, claims } = self;
+        let claims = claims.map(|claims| Ok(Value::Object(claims)));
+        Grant { subject, audiences, ttl, scope, client, claims, session: None }
+    }
 }
 
 impl Grant {
@@ -48,6 +73,7 @@ impl Grant {
             scope: Vec::new(),
             client: None,
             claims: None,
+            session: None,
         }
     }
 
@@ -82,6 +108,23 @@ impl Grant {
         self
     }
 
+    /// The session that the token is of (`sid`, OIDC Front-Channel Logout §3).
+    pub(crate) fn session(mut self, name: &str) -> Self {
+        self.session = Some(name.to_owned());
+        self
+    }
+
+    /// The grant as it can be kept.
+    pub(crate) fn keep(self) -> Result<KeptGrant, IssueError> {
+        let Self { subject, audiences, ttl, scope, client, claims, .. } = self;
+        let claims = match claims {
+            None => None,
+            Some(Ok(Value::Object(claims))) => Some(claims),
+            Some(_) => return Err(IssueError::Claims),
+        };
+        Ok(KeptGrant { subject, audiences, ttl, scope, client, claims })
+    }
+
     /// The claims that the grant has itself, and the audiences that it names.
     pub(super) fn into_claims(self) -> Result<(Map<String, Value>, Audiences), IssueError> {
         let mut claims = match self.claims {
@@ -98,6 +141,9 @@ impl Grant {
         }
         if let Some(client) = self.client {
             claims.insert("client_id".into(), Value::String(client));
+        }
+        if let Some(session) = self.session {
+            claims.insert("sid".into(), Value::String(session));
         }
         Ok((claims, self.audiences))
     }
