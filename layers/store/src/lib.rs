@@ -96,7 +96,7 @@ pub use redis::{Redis, RedisBuilder};
 pub use slot::Hit;
 pub use space::{Seen, Space};
 pub use stats::{Count, Stats};
-pub use store::{Store, StoreBuilder};
+pub use store::{Store, StoreBuilder, Watch};
 pub use tag::{MAX_TAG_LEN, MAX_TAGS, Reach, Strength, Tag};
 pub use throttle::Retry;
 pub use time::Timestamp;

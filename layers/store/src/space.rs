@@ -2,6 +2,7 @@
 
 mod entry;
 mod many;
+mod record;
 
 use std::fmt;
 use std::sync::Arc;

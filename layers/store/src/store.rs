@@ -7,12 +7,14 @@ mod invalidation;
 mod packing;
 mod step;
 mod sweep;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::builder::StoreBuilder;
 pub(crate) use self::inner::Inner;
+pub use self::watch::Watch;
 use crate::backlog::Target;
 use crate::codec::{Bincode, Codec};
 use crate::error::Error;
