@@ -51,6 +51,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `axum` | `JwtManager::jwks_route`: the published keys as a route |
+//! | `store` | a [`RevocationList`] and [`Sessions`] that all nodes share, on `tower-keep-store` |
 //!
 //! # Cryptography
 //!
@@ -73,6 +74,7 @@ mod json;
 mod key;
 mod manager;
 mod refusal;
+mod revocation;
 mod session;
 mod source;
 mod time;
@@ -87,6 +89,10 @@ pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};
 pub use manager::{Grant, Issued, JwtManager, JwtManagerBuilder};
 pub use refusal::{Part, Refusal};
+pub use revocation::{
+    Check, Checking, Lost, Reach, Revocable, RevocationList, RevocationListBuilder, Revocations,
+    RevokeError, Revoking, Standing, Stands, Target,
+};
 pub use session::{
     InMemorySessions, RefreshError, RefreshFuture, RefreshRecord, RefreshStore, RefreshStoreError,
     Sessions, SessionsBuilder, Tokens,

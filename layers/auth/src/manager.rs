@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::error::IssueError;
 use crate::key::SigningKey;
 use crate::refusal::Refusal;
+use crate::revocation::Revocations;
 use crate::session::{RefreshStore, SessionsBuilder};
 use crate::source::{Change, Keys};
 use crate::time::{Clock, NumericDate};
@@ -73,6 +74,8 @@ struct Shared {
     /// How long a key is published before it signs.
     lead: Duration,
     leeway: Duration,
+    revocations: Option<Arc<dyn Revocations>>,
+    precise: bool,
     clock: Clock,
     keys: Keys,
     /// Held for moments, and never while something is signed.
@@ -101,7 +104,8 @@ impl<C> JwtManager<C> {
             return Err(IssueError::TtlTooLong);
         }
         // Whole seconds, as they are written.
-        let now = NumericDate::from_secs(shared.clock.now().as_secs());
+        let exactly = shared.clock.now();
+        let now = NumericDate::from_secs(exactly.as_secs());
         let expires_at = NumericDate::from_secs(now.saturating_add(ttl).as_secs());
         let id = crate::key::random_name()?;
         let (mut claims, audiences) = grant.into_claims()?;
@@ -112,7 +116,8 @@ impl<C> JwtManager<C> {
             [one] => drop(claims.insert("aud".into(), json!(one))),
             several => drop(claims.insert("aud".into(), json!(several))),
         }
-        claims.insert("iat".into(), json!(now));
+        let issued_at = if shared.precise { json!(exactly.to_secs_f64()) } else { json!(now) };
+        claims.insert("iat".into(), issued_at);
         claims.insert("nbf".into(), json!(now));
         claims.insert("exp".into(), json!(expires_at));
         claims.insert("jti".into(), json!(id));
@@ -178,6 +183,14 @@ impl<C> JwtManager<C> {
         SessionsBuilder::new(self.clone(), Arc::new(store))
     }
 
+    pub(crate) fn issuer(&self) -> &str {
+        &self.shared.issuer
+    }
+
+    pub(crate) fn revocations(&self) -> Option<&dyn Revocations> {
+        self.shared.revocations.as_deref()
+    }
+
     pub(crate) fn now(&self) -> NumericDate {
         self.shared.clock.now()
     }
@@ -189,7 +202,9 @@ impl<C> JwtManager<C> {
 }
 
 impl<C: DeserializeOwned + Send + Sync + 'static> JwtManager<C> {
-    /// Verifies a token that this manager issued, or another one with the same keys.
+    /// Verifies a token that this manager issued, or another one with the same keys, by what is known
+    /// now. Where revocations are shared with other nodes, the [`verifier`](Self::verifier) has to wait
+    /// for them now and then.
     ///
     /// # Errors
     ///

@@ -120,6 +120,17 @@ pub enum Refusal {
     /// It was issued longer ago than `Issuer::max_age` allows.
     #[error("the token is too old")]
     TooOld,
+    /// It was revoked: it, its session, its subject, or whatever else it is of.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It was issued before a moment in which revocations may have been lost, so it may have been revoked.
+    /// Its holder has to get a new one.
+    #[error("the token may have been revoked")]
+    RevocationLost,
+    /// Whether it was revoked can't be told now: what knows it can't be asked. Nothing may be wrong with
+    /// the token.
+    #[error("it can't be told whether the token was revoked")]
+    RevocationUnknown,
     /// Its claims don't fit the type that they are to be read as.
     #[error("the claims do not fit their type")]
     ClaimsMismatch,
@@ -162,6 +173,9 @@ impl Refusal {
             Self::NotYetValid => "not_yet_valid",
             Self::IssuedInFuture => "issued_in_future",
             Self::TooOld => "too_old",
+            Self::Revoked => "revoked",
+            Self::RevocationLost => "revocation_lost",
+            Self::RevocationUnknown => "revocation_unknown",
             Self::ClaimsMismatch => "claims_mismatch",
         }
     }

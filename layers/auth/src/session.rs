@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::manager::{Grant, Issued, JwtManager};
+use crate::revocation::Target;
 use crate::time::NumericDate;
 use crate::verified::Untyped;
 
@@ -36,7 +37,9 @@ const ATTEMPTS: usize = 8;
 /// [`grace`](SessionsBuilder::grace), since it lost the answer, gets that same answer again.
 ///
 /// Refresh tokens are opaque: 256 random bits or as good, beside the name of the session. What is
-/// kept of one is a digest. The access tokens of a session have its name as `sid`.
+/// kept of one is a digest. The access tokens of a session have its name as `sid`; if the manager has
+/// [`revocations`](crate::JwtManagerBuilder::revocations), they are revoked when it ends, and what is
+/// revoked can't be refreshed.
 ///
 /// ```
 /// use tower_keep_auth::{Algorithm, Grant, InMemorySessions, JwtManager, RefreshError, SigningKey};
@@ -145,10 +148,20 @@ impl<C> Sessions<C> {
             let was_live = !record.ended && self.manager.now() < record.until;
             record.ended = true;
             if self.store.swap(session, Some(&kept), record.to_kept()?).await? {
+                self.revoke(session).await?;
                 return Ok(was_live);
             }
         }
         Err(RefreshError::Contended)
+    }
+
+    /// Revokes the access tokens of a session, if anything is.
+    async fn revoke(&self, session: &str) -> Result<(), RefreshError> {
+        if let Some(revocations) = self.manager.revocations() {
+            let target = Target::session(self.manager.issuer(), session);
+            revocations.revoke(target).await.map_err(RefreshError::NotRevoked)?;
+        }
+        Ok(())
     }
 
     async fn load(&self, session: &str) -> Result<Option<(RefreshRecord, Record)>, RefreshError> {

@@ -52,6 +52,11 @@ impl NumericDate {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "exact for any date that is written")]
+    pub(crate) fn to_secs_f64(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
+
     pub(crate) const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }

@@ -15,6 +15,7 @@ use crate::claims;
 use crate::header::Header;
 use crate::issuer::Trusted;
 use crate::refusal::Refusal;
+use crate::revocation::{Check, Checking, Revocable, Revocations, Standing};
 use crate::source::{LookAgain, Wanted};
 use crate::time::Clock;
 use crate::token::Compact;
@@ -23,7 +24,7 @@ use crate::verified::{self, Inner, Untyped, Verified};
 pub use builder::VerifierBuilder;
 pub use future::Verify;
 
-use seen::{Seen, Sought};
+use seen::{Known, Seen, Sought};
 
 /// Verifies tokens of the issuers that it trusts. Cloning one is cheap, and the clones share what
 /// they remember.
@@ -65,6 +66,7 @@ pub struct Verifier<C = Untyped> {
 struct Shared<C> {
     issuers: HashMap<Box<str>, Trusted>,
     seen: Option<Seen<C>>,
+    revocations: Option<Arc<dyn Revocations>>,
     max_len: usize,
     clock: Clock,
 }
@@ -78,57 +80,76 @@ impl Verifier {
 
 impl<C: DeserializeOwned + Send + Sync + 'static> Verifier<C> {
     /// Verifies `token`. If its key isn't known and the issuer's source can look for it, this waits
-    /// for that, once; else it is ready at once.
+    /// for that, once; and if it must be asked whether the token was revoked, for the answer. Else it is
+    /// ready at once.
     pub fn verify(&self, token: &(impl AsRef<[u8]> + ?Sized)) -> Verify<C> {
         let token = token.as_ref();
-        match self.attempt(token) {
-            Ok(verified) => Verify::done(Ok(verified)),
-            Err(Attempt { refusal, look_again: None }) => Verify::done(Err(refusal)),
-            Err(Attempt { look_again: Some(looking), .. }) => {
-                Verify::looking(looking, self.clone(), token)
-            }
+        match self.run(token, |issuer, wanted| issuer.source().look_again(wanted)) {
+            Step::Done(result) => Verify::done(result),
+            Step::LookAgain(looking) => Verify::looking(looking, self.clone(), token),
+            Step::Check(pending) => Verify::checking(pending, self.clone()),
         }
     }
 
-    /// Verifies `token` by the keys that are known now. The key's source isn't told if there is none
-    /// that fits.
+    /// Verifies `token` by what is known now. The key's source isn't told if there is none that fits.
     ///
     /// # Errors
     ///
     /// The [`Refusal`] that came first, in this order: form, issuer, type, algorithm, key, signature,
-    /// claims.
+    /// claims, revocation. [`Refusal::RevocationUnknown`] if others must be asked for that.
     pub fn verify_now(&self, token: &(impl AsRef<[u8]> + ?Sized)) -> Result<Verified<C>, Refusal> {
-        self.run(token.as_ref(), |_, _| None).map_err(|attempt| attempt.refusal)
-    }
-
-    fn attempt(&self, token: &[u8]) -> Result<Verified<C>, Attempt> {
-        self.run(token, |issuer, wanted| issuer.source().look_again(wanted))
+        match self.run(token.as_ref(), |_, _| None) {
+            Step::Done(result) => result,
+            Step::LookAgain(_) => Err(Refusal::UnknownKey),
+            Step::Check(_) => Err(Refusal::RevocationUnknown),
+        }
     }
 
     fn run(
         &self,
         token: &[u8],
         look_again: impl FnOnce(&Trusted, Wanted<'_>) -> Option<LookAgain>,
-    ) -> Result<Verified<C>, Attempt> {
+    ) -> Step<C> {
         let Shared { seen, max_len, clock, .. } = &*self.shared;
         if token.len() > *max_len {
-            return Err(Refusal::TooLong.into());
+            return Step::Done(Err(Refusal::TooLong));
         }
-        let Some((seen, sought)) = seen.as_ref().zip(Sought::new(token)) else {
-            return self.shared.judge(token, look_again);
-        };
-        if let Some(verified) = seen.get(&sought) {
-            if verified.is_current(clock.now()) {
-                return Ok(verified);
+        let sought = seen.as_ref().and_then(|_| Sought::new(token));
+        let digest = sought.map(|sought| sought.digest);
+        if let Some((seen, sought)) = seen.as_ref().zip(sought)
+            && let Some(Known { verified, standing }) = seen.get(&sought)
+        {
+            let now = clock.now();
+            if verified.is_current(now) {
+                if standing.is_none_or(|standing| standing.holds(now)) {
+                    return Step::Done(Ok(verified));
+                }
+                return self.shared.check(verified, digest);
             }
             // It has expired, or its key is gone, or the clock was set back. If another one has come
             // in its place meanwhile, that costs time and nothing else.
-            seen.remove(&sought);
+            seen.remove(&sought.digest);
         }
-        let verified = self.shared.judge(token, look_again)?;
-        seen.insert(&sought, verified.clone());
-        Ok(verified)
+        match self.shared.judge(token, look_again) {
+            Ok(verified) => self.shared.check(verified, digest),
+            Err(Attempt { look_again: Some(looking), .. }) => Step::LookAgain(looking),
+            Err(Attempt { refusal, look_again: None }) => Step::Done(Err(refusal)),
+        }
     }
+}
+
+/// How far a verification got without waiting.
+enum Step<C> {
+    Done(Result<Verified<C>, Refusal>),
+    LookAgain(LookAgain),
+    Check(Pending<C>),
+}
+
+/// A token in which nothing is wrong, unless it was revoked.
+struct Pending<C> {
+    checking: Checking,
+    verified: Verified<C>,
+    digest: Option<[u8; 32]>,
 }
 
 /// An attempt that failed, and what may be waited for before another one.
@@ -140,6 +161,52 @@ struct Attempt {
 impl From<Refusal> for Attempt {
     fn from(refusal: Refusal) -> Self {
         Self { refusal, look_again: None }
+    }
+}
+
+impl<C> Shared<C> {
+    /// Accepts a token in which nothing else is wrong, unless it was revoked.
+    fn check(&self, verified: Verified<C>, digest: Option<[u8; 32]>) -> Step<C> {
+        let Some(revocations) = &self.revocations else {
+            self.remember(digest, &verified, None);
+            return Step::Done(Ok(verified));
+        };
+        let others = |name: &str| verified.claim(name);
+        match revocations.check(&Revocable::token(verified.claims(), &others)) {
+            Check::Done(standing) => Step::Done(self.settle(verified, digest, standing)),
+            Check::Waits(checking) => Step::Check(Pending { checking, verified, digest }),
+        }
+    }
+
+    fn settle(
+        &self,
+        verified: Verified<C>,
+        digest: Option<[u8; 32]>,
+        standing: Result<Standing, Refusal>,
+    ) -> Result<Verified<C>, Refusal> {
+        match standing {
+            Ok(standing) => {
+                self.remember(digest, &verified, Some(standing));
+                Ok(verified)
+            }
+            Err(refusal) => {
+                if let Some((seen, digest)) = self.seen.as_ref().zip(digest) {
+                    seen.remove(&digest);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    fn remember(
+        &self,
+        digest: Option<[u8; 32]>,
+        verified: &Verified<C>,
+        standing: Option<Standing>,
+    ) {
+        if let Some((seen, digest)) = self.seen.as_ref().zip(digest) {
+            seen.insert(digest, Known { verified: verified.clone(), standing });
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::algorithm::Algorithm;
 use crate::error::BuildError;
 use crate::issuer::Issuer;
 use crate::key::{Key, SigningKey};
+use crate::revocation::Revocations;
 use crate::source::Keys;
 use crate::time::Clock;
 use crate::verified::Untyped;
@@ -28,6 +29,8 @@ use crate::verifier::Verifier;
 /// | [`publish_ahead`](Self::publish_ahead) | 10 minutes |
 /// | [`leeway`](Self::leeway) | 60 s |
 /// | [`typed`](Self::typed) | [`Untyped`] |
+/// | [`revocations`](Self::revocations) | none |
+/// | [`precise`](Self::precise) | no |
 /// | [`clock`](Self::clock) | the system's |
 #[derive(Debug)]
 #[must_use]
@@ -41,6 +44,8 @@ pub struct JwtManagerBuilder<C = Untyped> {
     typ: Box<str>,
     lead: Duration,
     leeway: Duration,
+    revocations: Option<Arc<dyn Revocations>>,
+    precise: bool,
     clock: Clock,
     typed: PhantomData<fn() -> C>,
 }
@@ -57,6 +62,8 @@ impl JwtManagerBuilder {
             typ: "JWT".into(),
             lead: Duration::from_secs(10 * 60),
             leeway: Duration::from_secs(60),
+            revocations: None,
+            precise: false,
             clock: Clock::system(),
             typed: PhantomData,
         }
@@ -120,9 +127,8 @@ impl<C> JwtManagerBuilder<C> {
 
     /// Reads the claims as `T` as well: [`Verified::extra`](crate::Verified::extra).
     pub fn typed<T>(self) -> JwtManagerBuilder<T> {
-        let Self {
-            issuer, key, trusted, audiences, ttl, max_ttl, typ, lead, leeway, clock, ..
-        } = self;
+        let Self { issuer, key, trusted, audiences, ttl, max_ttl, typ, lead, leeway, .. } = self;
+        let Self { revocations, precise, clock, .. } = self;
         JwtManagerBuilder {
             issuer,
             key,
@@ -133,9 +139,26 @@ impl<C> JwtManagerBuilder<C> {
             typ,
             lead,
             leeway,
+            revocations,
+            precise,
             clock,
             typed: PhantomData,
         }
+    }
+
+    /// Refuses tokens and sessions of this manager that were revoked. Verify by
+    /// [`verifier`](JwtManager::verifier) then, which waits where somebody must be asked.
+    pub fn revocations(mut self, revocations: impl Revocations) -> Self {
+        self.revocations = Some(Arc::new(revocations));
+        self
+    }
+
+    /// Writes `iat` to the millisecond (RFC 7519 §2 allows fractions, and some who read tokens don't).
+    /// So what is issued right after a revocation can be told from what was issued right before: for
+    /// who changes a password, logs out everywhere and goes on, all within a second.
+    pub fn precise(mut self) -> Self {
+        self.precise = true;
+        self
     }
 
     /// The clock by which tokens are issued and judged.
@@ -177,8 +200,12 @@ impl<C> JwtManagerBuilder<C> {
         for audience in &self.audiences {
             issuer = issuer.audience(&**audience);
         }
-        let verifier =
-            Verifier::builder().issuer(issuer).clock(self.clock.clone()).typed().build()?;
+        let verifier = Verifier::builder()
+            .issuer(issuer)
+            .revocations_of(self.revocations.clone())
+            .clock(self.clock.clone())
+            .typed()
+            .build()?;
         let shared = Shared {
             issuer: self.issuer.into(),
             audiences: self.audiences,
@@ -187,6 +214,8 @@ impl<C> JwtManagerBuilder<C> {
             max_ttl,
             lead: self.lead,
             leeway: self.leeway,
+            revocations: self.revocations,
+            precise: self.precise,
             clock: self.clock,
             keys,
             ring: Mutex::new(ring),

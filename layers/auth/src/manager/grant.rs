@@ -52,6 +52,14 @@ pub(crate) struct KeptGrant {
 }
 
 impl KeptGrant {
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.as_ref()?.get(name)
+    }
+
     pub(crate) fn client(&self) -> Option<&str> {
         self.client.as_deref()
     }

@@ -73,6 +73,10 @@ impl<C> SessionsBuilder<C> {
             let text = "`grace` must be 5 minutes or less, and less than `idle`: as long as that, a stolen refresh token isn't noticed";
             return Err(BuildError::Setting(text));
         }
+        if manager.revocations().is_some_and(|revocations| revocations.memory() < terms.life) {
+            let text = "revocations must be remembered for as long as a session may last, or it could be refreshed after; raise `RevocationListBuilder::session_life` to `life`";
+            return Err(BuildError::Setting(text));
+        }
         Ok(Sessions { manager, store, terms })
     }
 }

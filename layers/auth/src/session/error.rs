@@ -2,6 +2,7 @@
 
 use super::RefreshStoreError;
 use crate::error::{IssueError, KeyError};
+use crate::revocation::RevokeError;
 
 /// Why a session wasn't begun or refreshed.
 ///
@@ -25,9 +26,16 @@ pub enum RefreshError {
     /// It was issued to another client (RFC 6749 §10.4).
     #[error("the refresh token is another client's")]
     WrongClient,
-    /// What it would give is revoked.
+    /// Its subject, its client or something else that it is of was revoked since the session began; or
+    /// may have been, and nobody knows any more.
     #[error("what the refresh token stands for was revoked")]
     Revoked,
+    /// Whether it was can't be told now. It can be tried again.
+    #[error("it can't be told whether the session was revoked")]
+    RevocationUnknown,
+    /// The session is ended, but its access tokens could not be revoked, and live on until they expire.
+    #[error("the session is ended, and its access tokens live on")]
+    NotRevoked(#[source] RevokeError),
     /// Others changed the session all the while. It can be tried again.
     #[error("the session changes all the while")]
     Contended,
@@ -49,7 +57,11 @@ impl RefreshError {
             | Self::Reused
             | Self::WrongClient
             | Self::Revoked => true,
-            Self::Contended | Self::Issue(_) | Self::Store(_) => false,
+            Self::Contended
+            | Self::RevocationUnknown
+            | Self::NotRevoked(_)
+            | Self::Issue(_)
+            | Self::Store(_) => false,
         }
     }
 }

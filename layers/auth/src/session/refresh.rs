@@ -3,6 +3,9 @@
 use super::record::Standing;
 use super::token::{self, Secret, random};
 use super::{ATTEMPTS, Record, RefreshError, Sessions, Tokens};
+use crate::claims::Claims;
+use crate::refusal::Refusal;
+use crate::revocation::{Check, Revocable};
 
 impl<C> Sessions<C> {
     /// Gives new tokens for a refresh token, which is used up by it. `client` is the client that asks,
@@ -39,9 +42,11 @@ impl<C> Sessions<C> {
                 }
                 _ if record.grant.client() != client => return Err(RefreshError::WrongClient),
                 Standing::Again(nonce) => {
+                    self.check(session, &record).await?;
                     return self.given(session, &record, &secret.next(&nonce));
                 }
                 Standing::Current => {
+                    self.check(session, &record).await?;
                     let nonce = random()?;
                     let next = record.rotated(&secret, nonce, now, self.terms);
                     // What is to be given is made first: what can't be given uses nothing up.
@@ -53,6 +58,33 @@ impl<C> Sessions<C> {
             }
         }
         Err(RefreshError::Contended)
+    }
+
+    /// Whether what the session is of was revoked since it began.
+    async fn check(&self, session: &str, record: &Record) -> Result<(), RefreshError> {
+        let Some(revocations) = self.manager.revocations() else { return Ok(()) };
+        let checked = {
+            let grant = &record.grant;
+            let claims = Claims {
+                iss: Some(self.manager.issuer().into()),
+                sub: Some(grant.subject().into()),
+                sid: Some(session.into()),
+                client_id: grant.client().map(Into::into),
+                iat: Some(record.began),
+                ..Claims::default()
+            };
+            let others = |name: &str| grant.claim(name);
+            revocations.check(&Revocable::session(&claims, &others))
+        };
+        let standing = match checked {
+            Check::Done(standing) => standing,
+            Check::Waits(checking) => checking.await,
+        };
+        match standing {
+            Ok(_) => Ok(()),
+            Err(Refusal::RevocationUnknown) => Err(RefreshError::RevocationUnknown),
+            Err(_) => Err(RefreshError::Revoked),
+        }
     }
 
     fn given(

@@ -9,6 +9,7 @@ use super::seen::Seen;
 use super::{Shared, Verifier};
 use crate::error::BuildError;
 use crate::issuer::Issuer;
+use crate::revocation::Revocations;
 use crate::time::Clock;
 use crate::token::DEFAULT_MAX_LEN;
 use crate::verified::Untyped;
@@ -21,12 +22,14 @@ use crate::verified::Untyped;
 /// | [`typed`](Self::typed) | [`Untyped`] |
 /// | [`max_len`](Self::max_len) | 8 KiB |
 /// | [`remember`](Self::remember) | 16 MiB |
+/// | [`revocations`](Self::revocations) | none |
 /// | [`clock`](Self::clock) | the system's |
 #[must_use]
 pub struct VerifierBuilder<C = Untyped> {
     issuers: Vec<Issuer>,
     max_len: usize,
     remember: u64,
+    revocations: Option<Arc<dyn Revocations>>,
     clock: Clock,
     typed: PhantomData<fn() -> C>,
 }
@@ -37,6 +40,7 @@ impl VerifierBuilder {
             issuers: Vec::new(),
             max_len: DEFAULT_MAX_LEN,
             remember: 16 * 1024 * 1024,
+            revocations: None,
             clock: Clock::system(),
             typed: PhantomData,
         }
@@ -57,8 +61,8 @@ impl<C> VerifierBuilder<C> {
     /// [`Verified::extra`]: crate::Verified::extra
     /// [`Verified::claims`]: crate::Verified::claims
     pub fn typed<T>(self) -> VerifierBuilder<T> {
-        let Self { issuers, max_len, remember, clock, .. } = self;
-        VerifierBuilder { issuers, max_len, remember, clock, typed: PhantomData }
+        let Self { issuers, max_len, remember, revocations, clock, .. } = self;
+        VerifierBuilder { issuers, max_len, remember, revocations, clock, typed: PhantomData }
     }
 
     /// The most bytes that a token may have: 256 bytes to 1 MiB. Default: 8 KiB.
@@ -74,6 +78,16 @@ impl<C> VerifierBuilder<C> {
         self
     }
 
+    /// Refuses what was revoked. Tokens must have `iat` then. Default: nobody is asked.
+    pub fn revocations(self, revocations: impl Revocations) -> Self {
+        self.revocations_of(Some(Arc::new(revocations)))
+    }
+
+    pub(crate) fn revocations_of(mut self, revocations: Option<Arc<dyn Revocations>>) -> Self {
+        self.revocations = revocations;
+        self
+    }
+
     /// The clock that tokens are judged by.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -86,7 +100,7 @@ impl<C> VerifierBuilder<C> {
     ///
     /// [`BuildError`], with what to change.
     pub fn build(self) -> Result<Verifier<C>, BuildError> {
-        let Self { issuers, max_len, remember, clock, .. } = self;
+        let Self { issuers, max_len, remember, revocations, clock, .. } = self;
         if issuers.is_empty() {
             return Err(BuildError::NoIssuer);
         }
@@ -108,7 +122,8 @@ impl<C> VerifierBuilder<C> {
                 return Err(BuildError::DuplicateIssuer(name));
             }
         }
-        Ok(Verifier { shared: Arc::new(Shared { issuers: trusted, seen, max_len, clock }) })
+        let shared = Shared { issuers: trusted, seen, revocations, max_len, clock };
+        Ok(Verifier { shared: Arc::new(shared) })
     }
 }
 

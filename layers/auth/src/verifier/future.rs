@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use serde::de::DeserializeOwned;
 
-use super::Verifier;
+use super::{Pending, Step, Verifier};
 use crate::refusal::Refusal;
 use crate::source::LookAgain;
 use crate::verified::Verified;
 
-/// The future of [`Verifier::verify`]. It allocates only if it has to wait for keys.
+/// The future of [`Verifier::verify`]. It allocates only if it has to wait.
 #[must_use = "futures do nothing unless polled"]
 pub struct Verify<C> {
     state: State<C>,
@@ -20,6 +20,7 @@ pub struct Verify<C> {
 enum State<C> {
     Done(Result<Verified<C>, Refusal>),
     Looking { looking: LookAgain, verifier: Verifier<C>, token: Box<[u8]> },
+    Checking { pending: Pending<C>, verifier: Verifier<C> },
     Taken,
 }
 
@@ -31,6 +32,10 @@ impl<C> Verify<C> {
     pub(super) fn looking(looking: LookAgain, verifier: Verifier<C>, token: &[u8]) -> Self {
         Self { state: State::Looking { looking, verifier, token: token.into() } }
     }
+
+    pub(super) fn checking(pending: Pending<C>, verifier: Verifier<C>) -> Self {
+        Self { state: State::Checking { pending, verifier } }
+    }
 }
 
 impl<C: DeserializeOwned + Send + Sync + 'static> Future for Verify<C> {
@@ -41,18 +46,32 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Future for Verify<C> {
         if let State::Looking { looking, .. } = state {
             ready!(looking.as_mut().poll(cx));
         }
-        match std::mem::replace(state, State::Taken) {
-            State::Done(result) => Poll::Ready(result),
-            State::Looking { verifier, token, .. } => Poll::Ready(verifier.verify_now(&token)),
+        if let State::Looking { verifier, token, .. } = state {
+            let next = match verifier.run(token, |_, _| None) {
+                Step::Done(result) => State::Done(result),
+                Step::LookAgain(_) => State::Done(Err(Refusal::UnknownKey)),
+                Step::Check(pending) => State::Checking { pending, verifier: verifier.clone() },
+            };
+            *state = next;
+        }
+        let standing = match state {
+            State::Checking { pending, .. } => Some(ready!(pending.checking.as_mut().poll(cx))),
+            _ => None,
+        };
+        match (std::mem::replace(state, State::Taken), standing) {
+            (State::Done(result), _) => Poll::Ready(result),
+            (State::Checking { pending: Pending { verified, digest, .. }, verifier }, Some(it)) => {
+                Poll::Ready(verifier.shared.settle(verified, digest, it))
+            }
             // Polled after it was ready, which nobody should do.
-            State::Taken => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 }
 
 impl<C> fmt::Debug for Verify<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waits = matches!(self.state, State::Looking { .. });
+        let waits = matches!(self.state, State::Looking { .. } | State::Checking { .. });
         f.debug_struct("Verify").field("waits", &waits).finish_non_exhaustive()
     }
 }

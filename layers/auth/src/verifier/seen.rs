@@ -15,6 +15,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use ring::digest::{SHA256, digest};
 
+use crate::revocation::Standing;
 use crate::verified::Verified;
 
 /// What an entry takes beside what its claims do.
@@ -23,7 +24,7 @@ const OVERHEAD: u64 = 512;
 /// A token as it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sought<'t> {
-    digest: [u8; 32],
+    pub(super) digest: [u8; 32],
     signed: &'t [u8],
 }
 
@@ -37,8 +38,21 @@ impl<'t> Sought<'t> {
     }
 }
 
+/// A token that was accepted, and that it wasn't revoked.
+pub(super) struct Known<C> {
+    pub(super) verified: Verified<C>,
+    /// None if nothing is revoked here.
+    pub(super) standing: Option<Standing>,
+}
+
+impl<C> Clone for Known<C> {
+    fn clone(&self) -> Self {
+        Self { verified: self.verified.clone(), standing: self.standing.clone() }
+    }
+}
+
 pub(super) struct Seen<C> {
-    cache: Cache<[u8; 32], Verified<C>, ByLength, BuildHasherDefault<Prefix>>,
+    cache: Cache<[u8; 32], Known<C>, ByLength, BuildHasherDefault<Prefix>>,
 }
 
 impl<C> Seen<C> {
@@ -55,16 +69,16 @@ impl<C> Seen<C> {
         Self { cache }
     }
 
-    pub(super) fn get(&self, sought: &Sought<'_>) -> Option<Verified<C>> {
-        self.cache.get(&sought.digest).filter(|verified| verified.signed() == sought.signed)
+    pub(super) fn get(&self, sought: &Sought<'_>) -> Option<Known<C>> {
+        self.cache.get(&sought.digest).filter(|known| known.verified.signed() == sought.signed)
     }
 
-    pub(super) fn insert(&self, sought: &Sought<'_>, verified: Verified<C>) {
-        self.cache.insert(sought.digest, verified);
+    pub(super) fn insert(&self, digest: [u8; 32], known: Known<C>) {
+        self.cache.insert(digest, known);
     }
 
-    pub(super) fn remove(&self, sought: &Sought<'_>) {
-        self.cache.remove(&sought.digest);
+    pub(super) fn remove(&self, digest: &[u8; 32]) {
+        self.cache.remove(digest);
     }
 }
 
@@ -72,9 +86,9 @@ impl<C> Seen<C> {
 #[derive(Clone)]
 struct ByLength;
 
-impl<C> Weighter<[u8; 32], Verified<C>> for ByLength {
-    fn weight(&self, _: &[u8; 32], verified: &Verified<C>) -> u64 {
-        OVERHEAD + 3 * verified.signed().len() as u64
+impl<C> Weighter<[u8; 32], Known<C>> for ByLength {
+    fn weight(&self, _: &[u8; 32], known: &Known<C>) -> u64 {
+        OVERHEAD + 3 * known.verified.signed().len() as u64
     }
 }
 
