@@ -51,7 +51,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `axum` | `JwtManager::jwks_route`: the published keys as a route |
-//! | `store` | a [`RevocationList`] and [`Sessions`] that all nodes share, on `tower-keep-store` |
+//! | `store` | a [`RevocationList`] and `SharedSessions` for all nodes, on `tower-keep-store` |
 //!
 //! # Cryptography
 //!
@@ -93,6 +93,8 @@ pub use revocation::{
     Check, Checking, Lost, Reach, Revocable, RevocationList, RevocationListBuilder, Revocations,
     RevokeError, Revoking, Standing, Stands, Target,
 };
+#[cfg(feature = "store")]
+pub use session::SharedSessions;
 pub use session::{
     InMemorySessions, RefreshError, RefreshFuture, RefreshRecord, RefreshStore, RefreshStoreError,
     Sessions, SessionsBuilder, Tokens,

@@ -5,6 +5,8 @@ mod error;
 mod memory;
 mod record;
 mod refresh;
+#[cfg(feature = "store")]
+mod shared;
 mod store;
 mod token;
 
@@ -20,6 +22,8 @@ use crate::verified::Untyped;
 pub use builder::SessionsBuilder;
 pub use error::RefreshError;
 pub use memory::InMemorySessions;
+#[cfg(feature = "store")]
+pub use shared::SharedSessions;
 pub use store::{RefreshFuture, RefreshRecord, RefreshStore, RefreshStoreError};
 
 use record::Record;

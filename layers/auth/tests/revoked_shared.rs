@@ -67,9 +67,9 @@ fn signer() -> SigningKey {
 /// A token that was issued so many milliseconds ago, or is to be.
 fn aged(subject: &str, age: i64) -> String {
     let now = Clock::system().now();
-    let iat = now.as_millis() - age;
+    let iat = Duration::from_millis(u64::try_from(now.as_millis() - age).unwrap());
     let claims = with(claims(), "sub", subject);
-    let claims = with(with(claims, "iat", json!(iat as f64 / 1000.0)), "exp", now.as_secs() + 600);
+    let claims = with(with(claims, "iat", json!(iat.as_secs_f64())), "exp", now.as_secs() + 600);
     token(&signer(), &with(claims, "jti", Value::Null))
 }
 
@@ -227,7 +227,7 @@ async fn what_redis_holds_names_nobody_and_goes_in_time() {
     a.revoke_subject("user:secret").await;
     let keys = records().await;
     let [Reply::Bytes(name)] = &keys[..] else { panic!("{keys:?}") };
-    let Reply::Bytes(found) = server.command(&[b"GET", &name]).await else { panic!() };
+    let Reply::Bytes(found) = server.command(&[b"GET", name.as_slice()]).await else { panic!() };
     for text in ["user:secret", ISSUER] {
         assert!(!found.windows(text.len()).any(|part| part == text.as_bytes()));
     }
@@ -242,7 +242,7 @@ async fn damage_in_redis_is_no_reason_to_fail() {
     a.revoke_subject("user:1").await;
     let Reply::Array(keys) = server.command(&[b"KEYS", b"tk:2:revoked:*"]).await else { panic!() };
     let [Reply::Bytes(name)] = &keys[..] else { panic!("{keys:?}") };
-    server.command(&[b"SET", &name, b"nonsense"]).await;
+    server.command(&[b"SET", name.as_slice(), b"nonsense"]).await;
     let b = Node::new(&server).await;
     assert_eq!(b.verdict(&aged("user:1", -5000)).await, Ok(()));
     assert_eq!(a.verdict(&token).await, Err(Refusal::Revoked));
@@ -288,5 +288,35 @@ async fn measure_propagation() {
     after.sort();
     for (what, times) in [("revoke returned", calls), ("refused elsewhere", after)] {
         println!("{what}: p50 {:?}, p99 {:?}, max {:?}", times[1000], times[1980], times[1999]);
+    }
+}
+
+/// What it costs that a token could be revoked, once it was seen.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_a_token_that_was_seen() {
+    let server = server().await;
+    let shared = Node::new(&server).await;
+    let alone = RevocationList::builder().build().unwrap();
+    let builder = || Verifier::builder().issuer(issuer(&signer()));
+    let claims = with(with(claims(), "jti", "t1"), "sid", "s1");
+    let now = Clock::system().now().as_secs();
+    let claims = with(with(with(claims, "client_id", "web"), "iat", now), "exp", now + 600);
+    let token = token(&signer(), &claims);
+    for (what, verifier) in [
+        ("without revocations", builder().build().unwrap()),
+        ("with those of this process", builder().revocations(alone).build().unwrap()),
+        ("with those of all nodes", shared.verifier.clone()),
+    ] {
+        assert!(verifier.verify(&token).await.is_ok());
+        let mut best = Duration::MAX;
+        for _ in 0..20 {
+            let begin = Instant::now();
+            for _ in 0..50_000 {
+                assert!(std::hint::black_box(verifier.verify(&token).await).is_ok());
+            }
+            best = best.min(begin.elapsed() / 50_000);
+        }
+        println!("{what}: {best:?} for a token of {} bytes", token.len());
     }
 }

@@ -9,8 +9,8 @@ use crate::time::NumericDate;
 pub type RefreshFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, RefreshStoreError>> + Send + 'a>>;
 
-/// Where sessions are kept: [`InMemorySessions`](crate::InMemorySessions), a database, or, with the
-/// feature `store`, Redis.
+/// Where sessions are kept: [`InMemorySessions`](crate::InMemorySessions), with the feature
+/// `store` `SharedSessions`, on Redis, or a database.
 ///
 /// What makes rotation safe is [`swap`](Self::swap): of two that are called with the same record
 /// expected, whatever nodes they come from, one succeeds. A table does it by
