@@ -3,7 +3,8 @@
 //! A [`Verifier`] trusts one or more [`Issuer`]s, each with keys, audiences and rules of its own. What
 //! it accepts is [`Verified`]: the registered [`Claims`], and your own as a type of yours. What it
 //! refuses has a [`Refusal`], one reason each. A [`JwtManager`] issues tokens of one's own, and
-//! [`Sessions`] renew them by refresh tokens.
+//! [`Sessions`] renew them by refresh tokens. What must not be used any more is on a
+//! [`RevocationList`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,6 +46,7 @@
 //!    are never looked at, and `crit`, `b64` and `zip` make a token refused.
 //! 6. The signature is checked, by four keys at the most.
 //! 7. Only then do the claims count: those that are required, `aud`, `exp`, `nbf`, `iat`.
+//! 8. If the verifier was given [`Revocations`], they must not know it. That is part of 1., too.
 //!
 //! # Features
 //!
@@ -64,6 +66,8 @@
 //! DER is read by RustCrypto's `pkcs1` and `spki`.
 #![doc = ""]
 #![doc = include_str!("../docs/rfcs.md")]
+#![doc = ""]
+#![doc = include_str!("../docs/revocation.md")]
 
 mod algorithm;
 mod claims;
