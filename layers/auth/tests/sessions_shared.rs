@@ -22,7 +22,9 @@ struct Node {
 
 impl Node {
     async fn new(server: &RedisServer, grace: Duration) -> Self {
-        let redis = Redis::builder(&server.url()).heartbeat(Duration::from_millis(100));
+        // Patient, for the machine may be busy with other tests.
+        let redis = Redis::builder(&server.url()).deadline(Duration::from_secs(5));
+        let redis = redis.heartbeat(Duration::from_millis(500));
         let store = Store::builder().l2(redis.connect().await.unwrap()).build().unwrap();
         until("the node is in step", async || store.is_synced()).await;
         let list = RevocationList::builder().store(store.clone()).build().unwrap();
@@ -42,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(10);
 async fn until(what: &str, done: impl AsyncFn() -> bool) {
     let start = Instant::now();
     while !done().await {
-        assert!(start.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        assert!(start.elapsed() < Duration::from_secs(40), "not within 40 s: {what}");
         sleep(Duration::from_millis(2)).await;
     }
 }
