@@ -13,7 +13,7 @@
 //! | `balance` | `balance`: pools of backends, health checks, `Balance`, `Retry` | |
 //! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
-//! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager` | |
+//! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager`, `Sessions`, `RevocationList` | |
 //! | `compress` | `compress`: compressed responses, decoded requests; compressed forms beside stored responses (with `cache`); br, gzip and deflate | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
