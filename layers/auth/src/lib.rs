@@ -73,6 +73,7 @@ mod algorithm;
 mod claims;
 mod error;
 mod header;
+mod health;
 mod issuer;
 mod json;
 mod key;
@@ -89,6 +90,7 @@ mod verifier;
 pub use algorithm::Algorithm;
 pub use claims::Claims;
 pub use error::{BuildError, IssueError, KeyError};
+pub use health::KeyHealth;
 pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};
 pub use manager::{Grant, Issued, JwtManager, JwtManagerBuilder};
@@ -103,7 +105,7 @@ pub use session::{
     InMemorySessions, RefreshError, RefreshFuture, RefreshRecord, RefreshStore, RefreshStoreError,
     Sessions, SessionsBuilder, Tokens,
 };
-pub use source::{Change, KeySource, Keys, LookAgain, Wanted};
+pub use source::{Change, KeySource, Keys, LookAgain, Looked, Wanted};
 pub use time::{Clock, NumericDate};
 pub use verified::{Untyped, Verified};
 pub use verifier::{Verifier, VerifierBuilder, Verify};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::source::Looked;
+
 /// A part of a token in the compact serialization (RFC 7515 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -83,8 +85,8 @@ pub enum Refusal {
     /// No issuer of that name is trusted.
     #[error("the issuer is not trusted")]
     UnknownIssuer,
-    /// The issuer's keys are not known: never fetched, or too long ago. Nothing is wrong with the
-    /// token.
+    /// The issuer's keys are not known: never fetched, or too long ago; or the token's key may be a new
+    /// one and the issuer can't be asked. The token may be good.
     #[error("the keys of the issuer are not known")]
     KeysUnavailable,
     /// The issuer has no key that `kid` names, or none at all for `alg`.
@@ -139,6 +141,15 @@ pub enum Refusal {
 impl Refusal {
     pub(crate) fn missing(claim: &str) -> Self {
         Self::MissingClaim(Arc::from(claim))
+    }
+
+    /// The reason, once its source has looked for the key. Who hears that a token is invalid throws
+    /// it away, so that is said only if it is known.
+    pub(crate) fn after(self, looked: Looked) -> Self {
+        match (looked, self) {
+            (Looked::Failed, Self::UnknownKey | Self::WrongSignature) => Self::KeysUnavailable,
+            (_, refusal) => refusal,
+        }
     }
 
     /// A short name, for labels of metrics: one of a fixed set.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwapOption, Guard};
 
 use crate::algorithm::Algorithm;
+use crate::health::KeyHealth;
 use crate::key::{Identity, Key, KeySet};
 
 /// Where an issuer's keys come from.
@@ -30,10 +31,26 @@ pub trait KeySource: Send + Sync + 'static {
         let _ = wanted;
         None
     }
+
+    /// How the source is doing. Default: what its cell tells.
+    fn health(&self) -> KeyHealth {
+        KeyHealth::of(self.keys())
+    }
 }
 
-/// What a source has been asked to look for, done.
-pub type LookAgain = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What a source does when it has been asked to look for a key.
+pub type LookAgain = Pin<Box<dyn Future<Output = Looked> + Send>>;
+
+/// How a source's look for a key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// The issuer was asked, and what it has is in the cell.
+    Asked,
+    /// The issuer could not be asked, so nothing is known of the key. A token whose key is still not
+    /// there is refused with [`Refusal::KeysUnavailable`](crate::Refusal::KeysUnavailable): it may be
+    /// good.
+    Failed,
+}
 
 /// A key that isn't there. It is a token that nobody has verified that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +230,10 @@ impl<S: KeySource + ?Sized> KeySource for Arc<S> {
 
     fn look_again(&self, wanted: Wanted<'_>) -> Option<LookAgain> {
         (**self).look_again(wanted)
+    }
+
+    fn health(&self) -> KeyHealth {
+        (**self).health()
     }
 }
 

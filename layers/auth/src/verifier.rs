@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::claims;
 use crate::header::Header;
+use crate::health::KeyHealth;
 use crate::issuer::Trusted;
 use crate::refusal::Refusal;
 use crate::revocation::{Check, Checking, Revocable, Revocations, Standing};
@@ -103,6 +104,12 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Verifier<C> {
             Step::LookAgain(_) => Err(Refusal::UnknownKey),
             Step::Check(_) => Err(Refusal::RevocationUnknown),
         }
+    }
+
+    /// How the keys of each issuer are, in no order.
+    pub fn health(&self) -> impl Iterator<Item = (&str, KeyHealth)> {
+        let issuers = self.shared.issuers.iter();
+        issuers.map(|(name, issuer)| (&**name, issuer.source().health()))
     }
 
     fn run(

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use support::{AUDIENCE, ISSUER, claims, clock, header, issuer, key, sign, token, with};
 use tower_keep_auth::{
-    Algorithm, Issuer, KeySet, KeySource, Keys, LookAgain, Refusal, SigningKey, Verifier, Wanted,
+    Algorithm, Issuer, KeySet, KeySource, Keys, LookAgain, Looked, Refusal, SigningKey, Verifier,
+    Wanted,
 };
 
 fn trusting(source: impl KeySource) -> Issuer {
@@ -153,6 +154,7 @@ impl KeySource for Late {
             Box::pin(async move {
                 tokio::task::yield_now().await;
                 keys.replace(next);
+                Looked::Asked
             })
         })
     }

@@ -43,13 +43,11 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Future for Verify<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let state = &mut self.get_mut().state;
-        if let State::Looking { looking, .. } = state {
-            ready!(looking.as_mut().poll(cx));
-        }
-        if let State::Looking { verifier, token, .. } = state {
+        if let State::Looking { looking, verifier, token } = state {
+            let looked = ready!(looking.as_mut().poll(cx));
             let next = match verifier.run(token, |_, _| None) {
-                Step::Done(result) => State::Done(result),
-                Step::LookAgain(_) => State::Done(Err(Refusal::UnknownKey)),
+                Step::Done(result) => State::Done(result.map_err(|refusal| refusal.after(looked))),
+                Step::LookAgain(_) => State::Done(Err(Refusal::UnknownKey.after(looked))),
                 Step::Check(pending) => State::Checking { pending, verifier: verifier.clone() },
             };
             *state = next;
