@@ -92,4 +92,8 @@ pub enum BuildError {
     /// A key can't be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A file of keys can't be used.
+    #[cfg(feature = "file")]
+    #[error(transparent)]
+    File(#[from] crate::file::FileError),
 }

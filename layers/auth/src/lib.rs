@@ -48,12 +48,26 @@
 //! 7. Only then do the claims count: those that are required, `aud`, `exp`, `nbf`, `iat`.
 //! 8. If the verifier was given [`Revocations`], they must not know it. That is part of 1., too.
 //!
+//! # Where keys come from
+//!
+//! | keys | source | what changes them |
+//! | --- | --- | --- |
+//! | given once | [`Issuer::keys`] | nothing |
+//! | swapped by hand | [`Keys`] | [`Keys::replace`] |
+//! | in a file: PEM, DER, a JWK or a set | `FileKeys` | the file's content, within a second |
+//! | anywhere else | a [`KeySource`] of your own | it |
+//!
+//! Whatever the source, verifying takes no lock, a token whose key is known waits for nobody, and what
+//! was verified by a key that leaves is forgotten in that instant. [`Verifier::health`] tells how the
+//! keys of each issuer are.
+//!
 //! # Features
 //!
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `axum` | `JwtManager::jwks_route`: the published keys as a route |
 //! | `store` | a [`RevocationList`] and `SharedSessions` for all nodes, on `tower-keep-store` |
+//! | `file` | `FileKeys`: keys in a file that is watched |
 //!
 //! # Cryptography
 //!
@@ -72,6 +86,8 @@
 mod algorithm;
 mod claims;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod header;
 mod health;
 mod issuer;
@@ -90,6 +106,8 @@ mod verifier;
 pub use algorithm::Algorithm;
 pub use claims::Claims;
 pub use error::{BuildError, IssueError, KeyError};
+#[cfg(feature = "file")]
+pub use file::{FileError, FileKeys, FileKeysBuilder};
 pub use health::KeyHealth;
 pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};

@@ -5,7 +5,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tower_keep_auth::{Algorithm, Clock, Issuer, NumericDate, SigningKey};
+use tower_keep_auth::{
+    Algorithm, Clock, Issuer, JwtManager, KeySource, NumericDate, SigningKey, Verifier,
+};
 
 pub(crate) const ISSUER: &str = "https://id.example.com";
 pub(crate) const AUDIENCE: &str = "orders";
@@ -78,4 +80,42 @@ pub(crate) fn sign(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRe
 /// A token with these claims.
 pub(crate) fn token(key: &SigningKey, claims: &Value) -> String {
     sign(key, header(key).to_string(), claims.to_string())
+}
+
+/// New keys, each with a name of its own.
+pub(crate) fn keys<const N: usize>() -> [SigningKey; N] {
+    std::array::from_fn(|_| SigningKey::generate(Algorithm::EdDsa).unwrap())
+}
+
+/// A set of the public parts of `keys`.
+pub(crate) fn jwks(keys: &[&SigningKey]) -> String {
+    let Some((first, rest)) = keys.split_first() else { return r#"{"keys":[]}"#.to_owned() };
+    let mut manager = JwtManager::builder(ISSUER).key((*first).clone()).audience("any");
+    for key in rest {
+        manager = manager.trust(key.verifying_key().clone());
+    }
+    manager.build().unwrap().jwks()
+}
+
+/// A token of `key` that no other is like.
+pub(crate) fn fresh(key: &SigningKey) -> String {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    token(key, &with(claims(), "jti", count.to_string()))
+}
+
+/// A verifier of tokens of the tests' issuer, whose keys are those of `source`.
+pub(crate) fn trusting(source: impl KeySource) -> Verifier {
+    let issuer = Issuer::new(ISSUER).key_source(source).audience(AUDIENCE);
+    Verifier::builder().issuer(issuer).clock(clock()).build().unwrap()
+}
+
+/// Waits until `done`, and panics if that takes too long.
+#[cfg(feature = "file")]
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = tokio::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "not in time: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
