@@ -15,7 +15,7 @@
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
 //! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager`, `Sessions`, `RevocationList` | |
 //! | `compress` | `compress`: compressed responses, decoded requests; compressed forms beside stored responses (with `cache`); br, gzip and deflate | |
-//! | `auth-file` | keys in a file that is watched; implies `auth` | |
+//! | `auth-file`, `auth-jwks` | keys in a file that is watched; keys that are fetched, by a URL or by discovery; each implies `auth` | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
 //! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |

@@ -96,4 +96,13 @@ pub enum BuildError {
     #[cfg(feature = "file")]
     #[error(transparent)]
     File(#[from] crate::file::FileError),
+    /// Keys can't be fetched from there.
+    #[cfg(feature = "jwks")]
+    #[error("{url:?}: {what}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong, and the fix.
+        what: &'static str,
+    },
 }

@@ -14,6 +14,8 @@ use ring::{digest, hmac, rand, signature};
 use crate::algorithm::{Algorithm, Algorithms};
 use crate::error::KeyError;
 
+#[cfg(feature = "jwks")]
+pub(crate) use jwk::checked;
 pub use secret::SigningKey;
 pub use set::{KeySet, Skipped};
 

@@ -55,6 +55,7 @@
 //! | given once | [`Issuer::keys`] | nothing |
 //! | swapped by hand | [`Keys`] | [`Keys::replace`] |
 //! | in a file: PEM, DER, a JWK or a set | `FileKeys` | the file's content, within a second |
+//! | published by the issuer: a JWKS URL, OpenID Connect Discovery, RFC 8414 | `RemoteKeys` | the issuer, by refreshes, and at once where a token names a new key |
 //! | anywhere else | a [`KeySource`] of your own | it |
 //!
 //! Whatever the source, verifying takes no lock, a token whose key is known waits for nobody, and what
@@ -68,6 +69,7 @@
 //! | `axum` | `JwtManager::jwks_route`: the published keys as a route |
 //! | `store` | a [`RevocationList`] and `SharedSessions` for all nodes, on `tower-keep-store` |
 //! | `file` | `FileKeys`: keys in a file that is watched |
+//! | `jwks` | `RemoteKeys`: keys that are fetched, by a JWKS URL or by discovery, through a Tower service; by default over rustls |
 //!
 //! # Cryptography
 //!
@@ -95,6 +97,8 @@ mod json;
 mod key;
 mod manager;
 mod refusal;
+#[cfg(feature = "jwks")]
+mod remote;
 mod revocation;
 mod session;
 mod source;
@@ -113,6 +117,11 @@ pub use issuer::Issuer;
 pub use key::{Key, KeySet, SigningKey, Skipped};
 pub use manager::{Grant, Issued, JwtManager, JwtManagerBuilder};
 pub use refusal::{Part, Refusal};
+#[cfg(feature = "jwks")]
+pub use remote::{
+    FetchError, FetchStats, HttpsClient, HttpsClientBody, HttpsClientError, RemoteKeys,
+    RemoteKeysBuilder,
+};
 pub use revocation::{
     Check, Checking, Lost, Reach, Revocable, RevocationList, RevocationListBuilder, Revocations,
     RevokeError, Revoking, Standing, Stands, Target,

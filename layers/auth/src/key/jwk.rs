@@ -29,7 +29,7 @@ pub(super) struct Jwk {
 }
 
 /// Makes sure that `json` is JSON that all programs read alike.
-pub(super) fn checked(json: &[u8]) -> Result<&str, KeyError> {
+pub(crate) fn checked(json: &[u8]) -> Result<&str, KeyError> {
     let text = std::str::from_utf8(json).map_err(|_| KeyError::Jwk("it is not UTF-8"))?;
     let faults = Faults::default();
     json::read(text, &faults, Walk::whole(&faults)).map_err(|fault| match fault {

@@ -9,6 +9,11 @@ use tower_keep_auth::{
     Algorithm, Clock, Issuer, JwtManager, KeySource, NumericDate, SigningKey, Verifier,
 };
 
+#[cfg(feature = "jwks")]
+pub(crate) mod fake;
+#[cfg(feature = "jwks")]
+pub(crate) mod site;
+
 pub(crate) const ISSUER: &str = "https://id.example.com";
 pub(crate) const AUDIENCE: &str = "orders";
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -111,7 +116,7 @@ pub(crate) fn trusting(source: impl KeySource) -> Verifier {
 }
 
 /// Waits until `done`, and panics if that takes too long.
-#[cfg(feature = "file")]
+#[cfg(any(feature = "file", feature = "jwks"))]
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = tokio::time::Instant::now();
     while !done() {
