@@ -25,6 +25,8 @@ pub(crate) type When = dyn Fn(&ResponseHead<'_>) -> bool + Send + Sync;
 /// let mut response = Response::new("csrf=8f3a&q=what the client sent");
 /// response.extensions_mut().insert(LeaveUncompressed);
 /// ```
+///
+/// A handler of axum returns it beside the content: `(Extension(LeaveUncompressed), Html(page))`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaveUncompressed;
 

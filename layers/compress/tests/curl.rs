@@ -5,15 +5,17 @@
 
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tower_keep_compress::{CompressLayer, DecompressLayer, Encoding, encode_all};
+use tower_keep_compress::{
+    CompressLayer, DecompressLayer, Encoding, LeaveUncompressed, encode_all,
+};
 
 /// Sizes around all that decides: nothing, the least size, what is compressed at once, blocks.
 const SIZES: [usize; 7] = [0, 1023, 1024, 16 * 1024, 16 * 1024 + 1, 131_073, 1_000_000];
@@ -47,11 +49,16 @@ async fn streamed(Path(len): Path<usize>) -> impl IntoResponse {
     ([("content-type", "text/plain")], Body::from_stream(parts))
 }
 
+async fn secret() -> impl IntoResponse {
+    (Extension(LeaveUncompressed), String::from_utf8(text(5000)).unwrap())
+}
+
 async fn server() -> SocketAddr {
     let decompress = DecompressLayer::builder().build().unwrap();
     let router = Router::new()
         .route("/whole/{len}", get(whole))
         .route("/streamed/{len}", get(streamed))
+        .route("/secret", get(secret))
         .route("/echo", post(|content: Bytes| async { content }).layer(decompress))
         .layer(CompressLayer::builder().build().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -109,6 +116,9 @@ async fn curl_gets_what_it_accepts() {
     assert_eq!(content, text(5000));
     let (content, line) = curl(&[], &url).await;
     assert_eq!((content, &*line), (text(5000), "200  accept-encoding"));
+
+    let secret = curl(&["--compressed"], &format!("http://{address}/secret")).await;
+    assert_eq!(secret, (text(5000), "200  ".to_owned()));
 
     for protocol in ["--http1.1", "--http2-prior-knowledge"] {
         let arguments = [protocol, "--head", "--header", "accept-encoding: br"];
