@@ -4,6 +4,8 @@
 mod support;
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,11 +15,13 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use support::site::{Server, Site};
 use support::{fresh, jwks, keys, trusting, until};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tower_keep_auth::{
     FetchError, HttpsClient, KeySource, Refusal, RemoteKeys, RemoteKeysBuilder, SigningKey,
 };
 use tower_keep_testing::http::Origin;
+use tower_keep_testing::{Traffic, Way};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -39,20 +43,27 @@ fn seldom(url: String) -> RemoteKeysBuilder {
 /// Starts with good keys, and then gets what `answer` answers.
 async fn keeps_its_keys(answer: impl IntoResponse + Clone + Send + Sync + 'static) -> FetchError {
     let [key] = keys();
-    let site = Site::of(&[&key]);
-    let server = Server::start(site.router()).await;
+    let set = jwks(&[&key]);
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let turns = Arc::clone(&is_bad);
+    let answer = move || async move {
+        if turns.load(SeqCst) { answer.into_response() } else { set.into_response() }
+    };
+    let server = Server::start(Router::new().route("/jwks", get(answer))).await;
     let source = often(server.url("/jwks")).max_size(4096).build().unwrap();
     source.ready().await.unwrap();
-    let address = server.stop().await;
-    let bad = Router::new().route("/jwks", get(move || async move { answer }));
-    let _server = Server::start_at(address, bad).await;
-    until("another failure than of the connection", || {
-        source.error().is_some_and(|error| !matches!(error, FetchError::Client(_)))
-    })
-    .await;
+    is_bad.store(true, SeqCst);
+    until("it fails", || source.error().is_some()).await;
     assert!(trusting(source.clone()).verify_now(&fresh(&key)).is_ok());
     assert!(source.health().is_usable());
     source.error().unwrap()
+}
+
+/// A way to the set of a server, that can be cut.
+async fn way_to(server: &Server) -> (Way, String) {
+    let way = Way::open(server.address.port()).await;
+    let url = way.url().replace("redis://", "http://");
+    (way, format!("{url}/jwks"))
 }
 
 #[tokio::test]
@@ -206,8 +217,8 @@ async fn a_service_starts_before_its_issuer() {
     let [key] = keys();
     let site = Site::of(&[&key]);
     let server = Server::start(site.router()).await;
-    let url = server.url("/jwks");
-    let address = server.stop().await;
+    let (way, url) = way_to(&server).await;
+    way.set(Traffic::Ends);
     let source = often(url).build().unwrap();
     let verifier = trusting(source.clone());
     assert_eq!(source.ready().await.unwrap_err().as_str(), "client");
@@ -215,7 +226,7 @@ async fn a_service_starts_before_its_issuer() {
     assert_eq!(verifier.verify(&token).await.unwrap_err(), Refusal::KeysUnavailable);
     let health: Vec<_> = verifier.health().collect();
     assert!(!health[0].1.is_usable() && health[0].1.age.is_none(), "{health:?}");
-    let _server = Server::start_at(address, site.router()).await;
+    way.set(Traffic::Flows);
     while source.ready().await.is_err() {
         sleep(SHORT).await;
     }
@@ -229,10 +240,11 @@ async fn an_outage_of_the_server_changes_nothing_and_it_is_found_when_it_is_back
     let [old, new] = keys();
     let site = Site::of(&[&old]);
     let server = Server::start(site.router()).await;
-    let source = often(server.url("/jwks")).build().unwrap();
+    let (way, url) = way_to(&server).await;
+    let source = often(url).build().unwrap();
     let verifier = trusting(source.clone());
     assert!(verifier.verify(&fresh(&old)).await.is_ok());
-    let address = server.stop().await;
+    way.set(Traffic::Ends);
     until("the outage is noticed", || source.stats().failures > 3).await;
     for _ in 0..100 {
         assert!(verifier.verify(&fresh(&old)).await.is_ok());
@@ -241,7 +253,7 @@ async fn an_outage_of_the_server_changes_nothing_and_it_is_found_when_it_is_back
     site.publish(&[&new]);
     let unknown = fresh(&new);
     assert_eq!(verifier.verify(&unknown).await.unwrap_err(), Refusal::KeysUnavailable);
-    let _server = Server::start_at(address, site.router()).await;
+    way.set(Traffic::Flows);
     until("it is back", || source.error().is_none()).await;
     assert!(verifier.verify(&unknown).await.is_ok());
     assert_eq!(verifier.verify(&fresh(&old)).await.unwrap_err(), Refusal::UnknownKey);
@@ -284,14 +296,21 @@ fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_wait_cause_one_request() {
     let [old, new] = keys();
-    let site = Site::of(&[&old]);
-    let server = Server::start(site.router()).await;
-    let source = seldom(server.url("/jwks")).max_wait(Duration::from_secs(60)).build().unwrap();
+    let (before, after) = (jwks(&[&old]), jwks(&[&old, &new]));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new(Semaphore::new(0));
+    let (counter, opens) = (Arc::clone(&asked), Arc::clone(&gate));
+    let answer = move || async move {
+        if counter.fetch_add(1, SeqCst) == 0 {
+            return before;
+        }
+        let _open = opens.acquire().await;
+        after
+    };
+    let server = Server::start(Router::new().route("/jwks", get(answer))).await;
+    let minute = Duration::from_secs(60);
+    let source = seldom(server.url("/jwks")).max_wait(minute).timeout(minute).build().unwrap();
     source.ready().await.unwrap();
-    site.publish(&[&old, &new]);
-    // Long enough for all to come meanwhile.
-    site.published().delay = Duration::from_secs(1);
-    sleep(SHORT).await;
     let verifier = trusting(source.clone());
     let tasks: Vec<_> = (0..1000)
         .map(|_| {
@@ -299,11 +318,12 @@ async fn a_thousand_who_wait_cause_one_request() {
             tokio::spawn(async move { verifier.verify(&token).await.map(|_| ()) })
         })
         .collect();
+    until("all wait", || source.stats().waited == 1000).await;
+    gate.add_permits(1);
     for task in tasks {
         assert_eq!(task.await.unwrap(), Ok(()));
     }
-    assert_eq!(site.asked(), 2);
-    assert!(source.stats().waited > 900, "{:?}", source.stats());
+    assert_eq!(asked.load(SeqCst), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

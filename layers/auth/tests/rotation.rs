@@ -18,7 +18,8 @@ const ROTATES: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_millis(250);
 /// What a busy machine may add to that.
 const SLACK: Duration = Duration::from_secs(2);
-const LASTS: Duration = Duration::from_secs(4);
+/// After which it has not worked.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A key, and when the issuer took it out.
 struct Published {
@@ -109,7 +110,10 @@ async fn no_valid_token_is_refused_and_none_of_a_removed_key_accepted_after_the_
     let start = Instant::now();
     let mut published = vec![first];
     let mut rotations = 0;
-    while start.elapsed() < LASTS {
+    let load_of = |counter: &AtomicUsize| counter.load(SeqCst);
+    // For as long as it takes to see enough of either kind.
+    while rotations < 30 || load_of(&seen.good) < 200 || load_of(&seen.late) < 20 {
+        assert!(start.elapsed() < PATIENCE, "too little in {PATIENCE:?}");
         sleep(ROTATES).await;
         // The new one signs as soon as it is published, and the one before stays for a while.
         let new = Published::new();
@@ -131,13 +135,12 @@ async fn no_valid_token_is_refused_and_none_of_a_removed_key_accepted_after_the_
     for task in tasks {
         task.await.unwrap();
     }
-    let load = |counter: &AtomicUsize| counter.load(SeqCst);
-    let (good, late) = (load(&seen.good), load(&seen.late));
+    let (good, late) = (load_of(&seen.good), load_of(&seen.late));
     println!(
         "{rotations} rotations, {good} valid tokens, {late} of removed keys; {:?}",
         source.stats()
     );
-    assert_eq!(load(&seen.refused), 0);
-    assert_eq!(load(&seen.accepted_late), 0);
-    assert!(good > 100 && late > 10 && source.stats().on_demand > 3);
+    assert_eq!(load_of(&seen.refused), 0);
+    assert_eq!(load_of(&seen.accepted_late), 0);
+    assert!(source.stats().waited > 0);
 }

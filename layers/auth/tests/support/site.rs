@@ -108,11 +108,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(router: Router) -> Self {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), router).await
-    }
-
-    pub(crate) async fn start_at(address: SocketAddr, router: Router) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let listening =
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap_or_default() });
@@ -153,16 +149,6 @@ impl Server {
 
     pub(crate) fn https_url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.address.port())
-    }
-
-    /// Ends it. What was accepted goes on.
-    pub(crate) async fn stop(self) -> SocketAddr {
-        self.listening.abort();
-        let address = self.address;
-        while !self.listening.is_finished() {
-            tokio::task::yield_now().await;
-        }
-        address
     }
 }
 
