@@ -13,11 +13,11 @@
 //! | `balance` | `balance`: pools of backends, health checks, `Balance`, `Retry` | |
 //! | `proxy` | `balance::proxy`: a reverse proxy over a pool; implies `balance` | |
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
-//! | `auth` | `auth`: JSON Web Tokens, `Verifier`, `JwtManager`, `Sessions`, `RevocationList` | |
+//! | `auth` | `auth`: JSON Web Tokens, `JwtLayer`, `Verifier`, `JwtManager`, `Sessions`, `RevocationList` | |
 //! | `compress` | `compress`: compressed responses, decoded requests; compressed forms beside stored responses (with `cache`); br, gzip and deflate | |
 //! | `auth-file`, `auth-jwks` | keys in a file that is watched; keys that are fetched, by a URL or by discovery; each implies `auth` | |
-//! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`) | |
-//! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`) | |
+//! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`); verified tokens as arguments of handlers (with `auth`) | |
+//! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`); verified tokens of its requests (with `auth`) | |
 //! | `registry-dns`, `registry-file`, `registry-redis` | discovery of backends: `balance::registry`; each implies `balance` | |
 //! | `redis` | the second tier on Redis or Valkey | |
 //! | `tls` | `rediss://` addresses, through rustls; implies `redis` | |
@@ -46,6 +46,8 @@ pub use tower_keep_compress as compress;
 
 /// What a service needs most: `use tower_keep::prelude::*;`.
 pub mod prelude {
+    #[cfg(feature = "auth")]
+    pub use tower_keep_auth::{JwtLayer, Require};
     #[cfg(feature = "proxy")]
     pub use tower_keep_balance::proxy::Proxy;
     #[cfg(feature = "balance")]

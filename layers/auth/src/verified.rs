@@ -47,9 +47,19 @@ pub(crate) struct Inner<C> {
     pub(crate) until: NumericDate,
 }
 
+impl<C> Inner<C> {
+    pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
+        members(&self.members, &self.payload).get(name)
+    }
+}
+
 impl<C> Verified<C> {
     pub(crate) fn new(inner: Inner<C>) -> Self {
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> Arc<Inner<C>> {
+        Arc::clone(&self.inner)
     }
 
     /// The registered claims.
@@ -74,7 +84,7 @@ impl<C> Verified<C> {
 
     /// Any claim, by its name. The payload is taken apart when this is first called.
     pub fn claim(&self, name: &str) -> Option<&Value> {
-        members(&self.inner.members, &self.inner.payload).get(name)
+        self.inner.claim(name)
     }
 
     /// The payload as it was signed: a JSON object.

@@ -67,6 +67,16 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Future for Verify<C> {
     }
 }
 
+impl<C> Verify<C> {
+    /// The result, if nothing has to be waited for.
+    pub(crate) fn ready(self) -> Result<Result<Verified<C>, Refusal>, Self> {
+        match self.state {
+            State::Done(result) => Ok(result),
+            state => Err(Self { state }),
+        }
+    }
+}
+
 impl<C> fmt::Debug for Verify<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waits = matches!(self.state, State::Looking { .. } | State::Checking { .. });
