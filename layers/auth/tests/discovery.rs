@@ -1,6 +1,7 @@
 //! Keys that are found by what an issuer says of itself.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,7 @@
 //! Keys in files that change.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::fs;

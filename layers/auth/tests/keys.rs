@@ -1,6 +1,7 @@
 //! Keys out of files and sets, and what isn't taken for one.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy lets only the functions marked #[test] unwrap")]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::convert::Infallible;

@@ -1,6 +1,7 @@
 //! Tokens that are issued here, and keys that follow each other.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What holds for any token.
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! The published keys, over axum.
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use axum::Router;

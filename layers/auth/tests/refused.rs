@@ -1,6 +1,7 @@
 //! Tokens that must not be accepted, each refused for its own reason.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use ring::rand::SystemRandom;

@@ -1,5 +1,6 @@
 //! Tokens that were accepted before, and keys that change meanwhile.
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Keys that are fetched from real servers, good and bad.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::io::Write as _;

@@ -1,6 +1,7 @@
 //! What is revoked in one process: which tokens that covers, for how long, and what it costs the others.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 #![cfg(feature = "store")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Keys that an issuer rotates at a real server, under load.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

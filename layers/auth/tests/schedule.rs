@@ -1,6 +1,7 @@
 //! When keys are fetched, on a clock that the tests move.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::convert::Infallible;

@@ -1,6 +1,7 @@
 //! Sessions: refresh tokens that are used once, and what comes of one that is used twice.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::sync::Arc;

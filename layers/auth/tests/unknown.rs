@@ -1,6 +1,7 @@
 //! Tokens whose key isn't known, on a clock that the tests move.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use http::Response;

@@ -1,5 +1,6 @@
 //! What is accepted, and what is told of it.
 
+#[path = "support/tokens.rs"]
 mod support;
 
 use std::time::Duration;
