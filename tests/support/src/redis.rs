@@ -130,10 +130,18 @@ impl RedisServer {
 
     /// Sends one command, over a connection of its own. Panics when no answer comes.
     pub async fn command(&self, args: &[&[u8]]) -> Reply {
-        timeout(PATIENCE, resp::call(self.port, args))
-            .await
-            .expect("the server answers in time")
-            .expect("the server answers")
+        self.try_command(args).await.expect("the server answers")
+    }
+
+    /// The same of a server that may end its connections: a sentinel lets one do so that becomes a
+    /// replica.
+    ///
+    /// # Errors
+    ///
+    /// If the connection can't be made, or ends.
+    pub async fn try_command(&self, args: &[&[u8]]) -> io::Result<Reply> {
+        let answer = timeout(PATIENCE, resp::call(self.port, args)).await;
+        answer.expect("the server answers in time")
     }
 
     fn process(&self) -> &Process {
