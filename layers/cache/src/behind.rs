@@ -9,7 +9,7 @@ use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::{Wish, fallback, judge};
 use crate::policy::Reuse;
-use crate::respond::{self, Wishes};
+use crate::respond;
 use crate::stored::Stored;
 
 /// What is to be done when a request has its answer.
@@ -61,8 +61,7 @@ impl Core {
             Reuse::MustValidate => return self.in_need(key, hit, wish, now),
         };
         let dress = self.dress(key, hit, wish, now);
-        let wishes = Wishes { method: wish.method, headers: wish.headers };
-        Some((respond::dressed(self, stored, wishes, now_ms, dress.as_ref()), behind))
+        Some((respond::dressed(self, stored, wish, now_ms, dress.as_ref()), behind))
     }
 
     /// Whether this fresh entry is to be refreshed already. One who is told so has that to do.

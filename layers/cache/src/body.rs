@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tower_keep_compress::poll_bytes;
 use tower_keep_store::BoxError;
 
 use crate::capture::Capture;
@@ -159,23 +160,4 @@ where
             Kind::Spliced { body } => body.size_hint(),
         }
     }
-}
-
-/// The next frame of a body, its data as `Bytes`.
-pub(crate) fn poll_bytes<B>(
-    body: Pin<&mut B>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    Poll::Ready(match ready!(body.poll_frame(cx)) {
-        // `copy_to_bytes` hands a `Bytes` on as it is.
-        Some(Ok(frame)) => {
-            Some(Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
-        }
-        Some(Err(error)) => Some(Err(error.into())),
-        None => None,
-    })
 }

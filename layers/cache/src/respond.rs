@@ -69,7 +69,8 @@ pub(crate) fn hit<B>(
     request: &HeaderMap,
     now_ms: u64,
 ) -> Response<CacheBody<B>> {
-    dressed(core, stored, Wishes { method, headers: request }, now_ms, None)
+    let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
+    from_stored(stored, method, request, now_ms, status, None)
 }
 
 /// The same, in a form of its own.
@@ -77,19 +78,12 @@ pub(crate) fn hit<B>(
 pub(crate) fn dressed<B>(
     core: &Core,
     stored: &StoredResponse,
-    wishes: Wishes<'_>,
+    wish: Wish<'_>,
     now_ms: u64,
     dress: Option<&Dress<'_>>,
 ) -> Response<CacheBody<B>> {
     let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
-    from_stored(stored, wishes, now_ms, status, dress)
-}
-
-/// What of a request shapes the answer.
-#[derive(Clone, Copy)]
-pub(crate) struct Wishes<'a> {
-    pub(crate) method: &'a Method,
-    pub(crate) headers: &'a HeaderMap,
+    from_stored(stored, wish.method, wish.headers, now_ms, status, dress)
 }
 
 /// A response from the store that stands in at once for an origin which has failed lately.
@@ -101,8 +95,7 @@ pub(crate) fn in_need<B>(
     dress: Option<&Dress<'_>>,
 ) -> Response<CacheBody<B>> {
     let status = cache_status::hit_in_need_value(&core.settings.name, stored.times.ttl(now_ms));
-    let wishes = Wishes { method: wish.method, headers: wish.headers };
-    from_stored(stored, wishes, now_ms, status, dress)
+    from_stored(stored, wish.method, wish.headers, now_ms, status, dress)
 }
 
 /// A response from the store that took a trip to the origin, or an attempt at one.
@@ -114,13 +107,13 @@ pub(crate) fn validated<B>(
     status: &CacheStatus,
 ) -> Response<CacheBody<B>> {
     let status = status.to_value(&core.settings.name);
-    let wishes = Wishes { method: &asked.method, headers: &asked.headers };
-    from_stored(stored, wishes, now_ms, status, None)
+    from_stored(stored, &asked.method, &asked.headers, now_ms, status, None)
 }
 
 fn from_stored<B>(
     stored: &StoredResponse,
-    Wishes { method, headers: request }: Wishes<'_>,
+    method: &Method,
+    request: &HeaderMap,
     now_ms: u64,
     status: HeaderValue,
     dress: Option<&Dress<'_>>,
@@ -128,14 +121,9 @@ fn from_stored<B>(
     let age = age_value(stored.times.age(now_ms));
     let conditions = dress.map_or(request, |dress| dress.asked(request));
     let unchanged = stored.status == StatusCode::OK && not_modified(conditions, &stored.validators);
-    let encoded = || dress.filter(|_| !unchanged).and_then(|dress| dress.encoded(stored));
-    let plain_head = || {
-        let mut headers = stored.headers.clone();
-        if let Some(dress) = dress {
-            dress.plain(&mut headers);
-        }
-        headers
-    };
+    let encoded = dress.filter(|_| !unchanged).and_then(|dress| dress.encoded(stored));
+    // The head of an encoded form says so already.
+    let others = dress.filter(|_| encoded.is_none());
     let part = || {
         // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
         // representation would make no sense.
@@ -146,26 +134,26 @@ fn from_stored<B>(
     let (mut headers, code, body) = if unchanged {
         let mut headers = not_modified_headers(&stored.headers);
         if let Some(dress) = dress {
-            dress.unchanged(&mut headers);
+            dress.restore_tag(&mut headers);
         }
         (headers, StatusCode::NOT_MODIFIED, CacheBody::empty())
-    } else if let Some((headers, content)) = encoded() {
+    } else if let Some((headers, content)) = encoded {
         let body = match *method {
             Method::HEAD => CacheBody::empty(),
             _ => CacheBody::stored(content, stored.trailers.clone()),
         };
         (headers, stored.status, body)
     } else if *method == Method::HEAD {
-        (plain_head(), stored.status, CacheBody::empty())
-    } else if let Some((code, mut headers, content)) = part() {
-        if let Some(dress) = dress {
-            dress.plain(&mut headers);
-        }
+        (stored.headers.clone(), stored.status, CacheBody::empty())
+    } else if let Some((code, headers, content)) = part() {
         (headers, code, CacheBody::stored(content, None))
     } else {
         let body = CacheBody::stored(stored.body.clone(), stored.trailers.clone());
-        (plain_head(), stored.status, body)
+        (stored.headers.clone(), stored.status, body)
     };
+    if let Some(dress) = others {
+        dress.tell_of_others(&mut headers);
+    }
     headers.insert(AGE, age);
     if stored.earlier_cache {
         headers.append(CACHE_STATUS, status);

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tower_keep_compress::poll_bytes;
 use tower_keep_store::BoxError;
-
-use crate::body::poll_bytes;
 
 pin_project! {
     /// The stored part, and the rest as it arrives.

@@ -13,8 +13,9 @@ use pin_project_lite::pin_project;
 
 pub(crate) use self::encode::Encode;
 use self::encode::Step;
-pub(crate) use self::source::{Look, Source, poll_bytes};
+pub(crate) use self::source::{Look, Source};
 use crate::error::BoxError;
+use crate::frame::poll_bytes;
 
 pin_project! {
     /// A response body: as the inner service made it, or compressed.

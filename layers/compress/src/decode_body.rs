@@ -8,11 +8,11 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::body::poll_bytes;
 use crate::decoder::{Decoded, Decoder, Limits, SLICE};
 use crate::encoding::Encoding;
 use crate::error::{BoxError, DecodeError};
 use crate::fields::remove_digests;
+use crate::frame::poll_bytes;
 use crate::request::Verdict;
 
 /// How many decoded bytes are handed out before others should have the thread: about a millisecond's

@@ -97,11 +97,10 @@ impl Dress<'_> {
     }
 
     /// Makes the head of a 304 one of the form that the client has.
-    pub(crate) fn unchanged(&self, headers: &mut HeaderMap) {
+    pub(crate) fn restore_tag(&self, headers: &mut HeaderMap) {
         if let Some(conditions) = &self.conditions {
             self.forms.policy.restore(conditions, headers);
         }
-        self.forms.policy.add_vary(headers);
     }
 
     /// The head and the content of `stored` in this form, if it isn't the plain one.
@@ -112,8 +111,8 @@ impl Dress<'_> {
         Some((form.head(&self.forms.policy, *encoding, stored), content))
     }
 
-    /// Says in the head of the plain form that there are others.
-    pub(crate) fn plain(&self, headers: &mut HeaderMap) {
+    /// Says in a head that isn't an encoded form's that there are others.
+    pub(crate) fn tell_of_others(&self, headers: &mut HeaderMap) {
         self.forms.policy.add_vary(headers);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tower_keep_compress::{Limits, content_encodings, decode_all, encode_all};
@@ -112,15 +113,17 @@ impl Forms {
                 let encoded = Bytes::from(encoded.ok()?);
                 Some(encoded).filter(|encoded| encoded.len() <= plain_len / 10 * 9)
             }
-            Coding::Plain => {
-                let encodings = content_encodings(&stored.headers).ok()?;
-                let limits = Limits::none().max_len(max_body as u64);
-                let decode = move || decode_all(&body, &encodings, limits);
-                let decoded = spawn_blocking(decode).await.ok()?;
-                let decoded = decoded.inspect_err(|error| tracing::debug!(%error, "not decoded"));
-                Some(Bytes::from(decoded.ok()?))
-            }
+            Coding::Plain => Some(decoded(&stored.headers, body, max_body).await?),
         };
         Some(Form::new(coding.letter(), of, is_dense, content))
     }
+}
+
+/// The plain form of `body`, whose codings the head tells; none if it can't be decoded, or is longer than
+/// `max_body`.
+pub(super) async fn decoded(head: &HeaderMap, body: Bytes, max_body: usize) -> Option<Bytes> {
+    let encodings = content_encodings(head).ok()?;
+    let limits = Limits::none().max_len(max_body as u64);
+    let decoded = spawn_blocking(move || decode_all(&body, &encodings, limits)).await.ok()?;
+    Some(decoded.inspect_err(|error| tracing::debug!(%error, "not decoded")).ok()?.into())
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Response, StatusCode};
-use tokio::task::spawn_blocking;
-use tower_keep_compress::{AcceptEncoding, Limits, content_encodings, decode_all};
+use tower_keep_compress::{AcceptEncoding, content_encodings};
 use tower_keep_store::{Hit, Join, KeyBuf};
 
 use super::{Coding, make};
@@ -107,12 +106,10 @@ pub(crate) async fn readable<B>(
     if !is_unreadable(response.headers(), request) {
         return response;
     }
-    let Ok(encodings) = content_encodings(response.headers()) else { return response };
-    let limits = Limits::none().max_len(core.settings.max_body as u64);
-    let decoded = spawn_blocking(move || decode_all(&body, &encodings, limits)).await;
-    if let Ok(Ok(decoded)) = decoded {
+    let max_body = core.settings.max_body;
+    if let Some(decoded) = make::decoded(response.headers(), body, max_body).await {
         forms.policy.make_plain(response.headers_mut(), decoded.len());
-        response.body_mut().replace(decoded.into());
+        response.body_mut().replace(decoded);
     }
     response
 }

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::error::BoxError;
+use crate::frame::poll_bytes;
 
 /// A body that arrives as if nobody had looked at it.
 ///
@@ -163,23 +164,4 @@ where
         }
         hint
     }
-}
-
-/// The next frame of a body, its data as `Bytes`.
-pub(crate) fn poll_bytes<B>(
-    body: Pin<&mut B>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    Poll::Ready(match ready!(body.poll_frame(cx)) {
-        // `copy_to_bytes` hands a `Bytes` on as it is.
-        Some(Ok(frame)) => {
-            Some(Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))))
-        }
-        Some(Err(error)) => Some(Err(error.into())),
-        None => None,
-    })
 }
