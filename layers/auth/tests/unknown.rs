@@ -8,15 +8,21 @@ use http::Response;
 use support::fake::{Fake, MINUTE, SECOND};
 use support::{fresh, jwks, keys, trusting};
 use tokio::time::{Instant, sleep};
-use tower_keep_auth::Refusal;
+use tower_keep_auth::{Refusal, RemoteKeys, Verifier};
+
+/// The keys that `fake` publishes, fetched once, and a verifier that goes by them.
+async fn verifying(fake: &Fake) -> (RemoteKeys, Verifier) {
+    let source = fake.keys(|builder| builder);
+    source.ready().await.unwrap();
+    let verifier = trusting(source.clone());
+    (source, verifier)
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_new_key_is_found_when_a_token_names_it() {
     let [old, new] = keys();
     let fake = Fake::with(&[&old]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (source, verifier) = verifying(&fake).await;
     sleep(MINUTE).await;
     fake.publishes(&[&old, &new]);
     let before = Instant::now();
@@ -33,9 +39,7 @@ async fn a_new_key_is_found_when_a_token_names_it() {
 async fn a_key_that_is_new_just_after_a_refresh_is_waited_for() {
     let [old, new] = keys();
     let fake = Fake::with(&[&old]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (_, verifier) = verifying(&fake).await;
     fake.publishes(&[&new]);
     let before = Instant::now();
     assert!(verifier.verify(&fresh(&new)).await.is_ok());
@@ -53,9 +57,7 @@ async fn a_key_that_is_new_just_after_a_refresh_is_waited_for() {
 async fn a_key_that_came_too_late_for_a_fetch_under_way_is_found_by_the_next() {
     let [old, new] = keys();
     let fake = Fake::with(&[&old]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (_, verifier) = verifying(&fake).await;
     sleep(MINUTE).await;
     // The answer to the first one is that of before.
     *fake.delay.lock().unwrap() = SECOND;
@@ -105,9 +107,7 @@ async fn a_flood_of_names_costs_the_issuer_one_request_an_interval() {
 async fn a_new_key_passes_in_a_flood_of_names() {
     let [old, new, stranger] = keys();
     let fake = Fake::with(&[&old]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (source, verifier) = verifying(&fake).await;
     let flood = tokio::spawn({
         let verifier = verifier.clone();
         async move {
@@ -186,9 +186,7 @@ async fn those_who_wait_for_one_refresh_cause_no_other() {
 async fn who_has_gone_is_not_asked_for() {
     let [key, other] = keys();
     let fake = Fake::with(&[&key]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (_, verifier) = verifying(&fake).await;
     let cancelled = tokio::time::timeout(SECOND, verifier.verify(&fresh(&other))).await;
     assert!(cancelled.is_err());
     sleep(MINUTE).await;
@@ -199,9 +197,7 @@ async fn who_has_gone_is_not_asked_for() {
 async fn an_issuer_that_is_away_is_not_waited_for_and_no_token_is_called_invalid() {
     let [key, new] = keys();
     let fake = Fake::with(&[&key]);
-    let source = fake.keys(|builder| builder);
-    source.ready().await.unwrap();
-    let verifier = trusting(source.clone());
+    let (_, verifier) = verifying(&fake).await;
     sleep(MINUTE).await;
     fake.is_away();
     let before = Instant::now();

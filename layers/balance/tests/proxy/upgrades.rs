@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::support::{Client, Origin, field, pool, pool_of, proxy, serve, serve_axum, until};
+use tower_keep_balance::Pool;
 use tower_keep_balance::proxy::{Protocol as Version, Proxy, Upstream};
 
 fn echo() -> Router {
@@ -36,10 +37,9 @@ fn echo() -> Router {
     Router::new().route("/", any(handler))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_passes_and_counts_until_it_is_closed() {
-    let pool = pool(&[serve_axum(echo()).await]);
-    let address = serve(Proxy::new(pool.clone())).await;
+/// A WebSocket to the one backend of `pool` carries what is sent both ways, and is counted until it is
+/// closed.
+async fn echoes_and_counts(address: SocketAddr, pool: &Pool<Upstream>) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut socket, response) = client_async(format!("ws://{address}/"), stream).await.unwrap();
     assert_eq!(response.status(), 101);
@@ -53,6 +53,13 @@ async fn a_websocket_passes_and_counts_until_it_is_closed() {
     while socket.next().await.is_some() {}
     drop(socket);
     until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_passes_and_counts_until_it_is_closed() {
+    let pool = pool(&[serve_axum(echo()).await]);
+    let address = serve(Proxy::new(pool.clone())).await;
+    echoes_and_counts(address, &pool).await;
 }
 
 /// Asks for `protocol` by extended `CONNECT`.
@@ -111,21 +118,8 @@ async fn a_websocket_over_http_1_1_passes_to_an_upstream_of_http_2() {
     let pool = pool_of([upstream.build().unwrap()]);
     let address = serve(Proxy::new(pool.clone())).await;
     for _ in 0..3 {
-        let stream = TcpStream::connect(address).await.unwrap();
-        // It checks that its key was accepted.
-        let (mut socket, response) =
-            client_async(format!("ws://{address}/"), stream).await.unwrap();
-        assert_eq!(response.status(), 101);
-        for n in 0..10 {
-            let text = Message::text(format!("{n}").repeat(1 << (2 * n)));
-            socket.send(text.clone()).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), text);
-        }
-        assert_eq!(pool.status()[0].in_flight, 1);
-        socket.close(None).await.unwrap();
-        while socket.next().await.is_some() {}
-        drop(socket);
-        until("it isn't counted any more", || async { pool.status()[0].in_flight == 0 }).await;
+        // The client checks that its key was accepted.
+        echoes_and_counts(address, &pool).await;
     }
 }
 
