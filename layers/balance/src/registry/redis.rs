@@ -27,12 +27,17 @@ use super::lease::Lease;
 use super::watch::Watch;
 use super::{Discovery, MAX_INSTANCES, Registry};
 
+/// The longest wait before it is tried again to connect, in milliseconds.
+const LONGEST_WAIT: u32 = 1_000;
+
 /// A registry on Redis 7 or Valkey: one server, Sentinel, or a Cluster.
 ///
 /// Instances are kept by the server's clock, so the clocks of machines don't matter. Those who watch
 /// hear of what comes and goes by pub/sub, and of what died silently when its time is over. What a
 /// watch says survives trouble with the server: while it is down, nobody expires; when it is back, or
-/// has lost its data, or its clock jumps, nobody is gone before there was time for a heartbeat.
+/// has lost its data, or its clock jumps, nobody is gone before there was time for a heartbeat: its time
+/// to live, and what it may take to connect again ([`deadline`](RedisBuilder::deadline), of a second at
+/// least, and a second more).
 /// ([`healthy`](Discovery::healthy) has no memory: it is what the server says.)
 ///
 /// For the prefix `tk`, a service `shop` lies at `{tk:registry:shop}:expiry`, `:records` and
@@ -68,6 +73,8 @@ pub(super) struct Inner {
     scripts: Scripts,
     prefix: String,
     database: u8,
+    /// How long it may take until a process is connected again, once the server can be reached.
+    reconnect: Duration,
 }
 
 impl Redis {
@@ -224,10 +231,10 @@ impl RedisBuilder {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
         let database = config.database.unwrap_or_default();
+        let timeout = deadline.max(Duration::from_secs(1));
         let mut builder = Builder::from_config(Config { fail_fast: false, ..config });
         builder
             .with_connection_config(|connection| {
-                let timeout = deadline.max(Duration::from_secs(1));
                 connection.connection_timeout = timeout;
                 connection.internal_command_timeout = timeout;
                 // Whoever asks tries again by himself.
@@ -239,10 +246,12 @@ impl RedisBuilder {
                 performance.default_command_timeout = deadline;
                 performance.broadcast_channel_capacity = 1024;
             })
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+            .set_policy(ReconnectPolicy::new_exponential(0, 50, LONGEST_WAIT, 2));
         let link = Current::open(builder, deadline).map_err(unusable)?;
         let (listeners, scripts) = (Listeners::default(), Scripts::new());
-        Ok(Redis(Arc::new(Inner { link, listeners, scripts, prefix, database })))
+        // An attempt that hangs, and the wait for the next one.
+        let reconnect = timeout + Duration::from_millis(LONGEST_WAIT.into());
+        Ok(Redis(Arc::new(Inner { link, listeners, scripts, prefix, database, reconnect })))
     }
 }
 

@@ -3,7 +3,8 @@
 //! A server that was down, or lost its data, says for a while that hardly anybody lives: the
 //! heartbeats of the others were lost or are on their way. So an instance that isn't listed any more
 //! stays, unless it was heard to leave, or the server has been in touch, with the same data and an even
-//! clock, for as long as the instance's time to live: then a heartbeat would have arrived.
+//! clock, for as long as the instance's time to live and what it may take to connect again: then a
+//! heartbeat would have arrived.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -24,8 +25,10 @@ pub(super) struct Asked {
     pub(super) ended: Instant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
+    /// What the others may need until they are connected again.
+    reconnect: Duration,
     living: Vec<Living>,
     /// Those who were heard to leave since the last answer.
     left: HashSet<Box<str>>,
@@ -36,6 +39,12 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Of instances that are connected again within `reconnect` after an outage.
+    pub(super) fn new(reconnect: Duration) -> Self {
+        let (living, left) = (Vec::new(), HashSet::new());
+        Self { reconnect, living, left, since: None, is_lost: false, last: None }
+    }
+
     /// The server couldn't be asked.
     pub(super) fn lost(&mut self) {
         self.is_lost = true;
@@ -68,8 +77,8 @@ impl Known {
         let listed: HashSet<_> = living.iter().map(|it| it.instance.id.clone()).collect();
         let left = std::mem::take(&mut self.left);
         for mut absent in self.living.drain(..) {
-            let (id, ttl) = (&absent.instance.id, absent.ttl);
-            let missing = in_touch.and_then(|span| ttl.checked_sub(span));
+            let (id, due) = (&absent.instance.id, absent.ttl + self.reconnect);
+            let missing = in_touch.and_then(|span| due.checked_sub(span));
             let missing = missing.filter(|missing| !missing.is_zero());
             if let Some(missing) = missing
                 && !listed.contains(id)
@@ -96,6 +105,7 @@ mod tests {
     use super::*;
 
     const TTL: Duration = Duration::from_secs(9);
+    const RECONNECT: Duration = Duration::from_secs(2);
 
     fn answer(origin: &'static str, now: u64, ids: &[&str]) -> Answer {
         let living =
@@ -118,7 +128,7 @@ mod tests {
     }
 
     fn watcher() -> Watcher {
-        Watcher(Known::default(), Instant::now())
+        Watcher(Known::new(RECONNECT), Instant::now())
     }
 
     #[test]
@@ -141,10 +151,10 @@ mod tests {
         watcher.0.leaves("unknown");
         assert_eq!(watcher.learn(93, answer("o", 193, &["a"])), ["a", "c", "d"]);
         assert_eq!(watcher.0.next(), Some(TTL / 3));
-        assert_eq!(watcher.learn(98, answer("o", 198, &["a", "c"])), ["a", "c", "d"]);
+        assert_eq!(watcher.learn(100, answer("o", 200, &["a", "c"])), ["a", "c", "d"]);
         assert_eq!(watcher.0.next(), Some(Duration::from_secs(1)), "when it is to be believed");
-        assert_eq!(watcher.learn(99, answer("o", 199, &["a", "c"])), ["a", "c"]);
-        assert_eq!(watcher.learn(100, answer("o", 200, &["a"])), ["a"]);
+        assert_eq!(watcher.learn(101, answer("o", 201, &["a", "c"])), ["a", "c"]);
+        assert_eq!(watcher.learn(102, answer("o", 202, &["a"])), ["a"]);
     }
 
     #[test]
@@ -153,8 +163,8 @@ mod tests {
         watcher.learn(0, answer("o", 100, &["a", "b"]));
         assert_eq!(watcher.learn(3, answer("", 103, &[])), ["a", "b"]);
         assert_eq!(watcher.learn(4, answer("p", 104, &["a"])), ["a", "b"]);
-        assert_eq!(watcher.learn(12, answer("p", 112, &["a"])), ["a", "b"]);
-        assert_eq!(watcher.learn(13, answer("p", 113, &["a"])), ["a"]);
+        assert_eq!(watcher.learn(14, answer("p", 114, &["a"])), ["a", "b"]);
+        assert_eq!(watcher.learn(15, answer("p", 115, &["a"])), ["a"]);
     }
 
     #[test]
@@ -163,7 +173,7 @@ mod tests {
             let mut watcher = watcher();
             watcher.learn(0, answer("o", 100, &["a", "b"]));
             assert_eq!(watcher.learn(3, answer("o", now, &["a"])), ["a", "b"]);
-            assert_eq!(watcher.learn(12, answer("o", now + 9, &["a"])), ["a"]);
+            assert_eq!(watcher.learn(14, answer("o", now + 11, &["a"])), ["a"]);
         }
     }
 }

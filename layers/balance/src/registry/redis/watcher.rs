@@ -57,7 +57,7 @@ impl Watcher {
     pub(super) fn new(inner: Arc<Inner>, service: String, publisher: Publisher) -> Self {
         let channel = inner.channel(&service);
         let waits = Waits::new(Duration::from_millis(50), Duration::from_secs(2));
-        let (publisher, known) = (Arc::new(publisher), Known::default());
+        let (publisher, known) = (Arc::new(publisher), Known::new(inner.reconnect));
         Self { inner, service, channel, publisher, known, waits, skipped: 0 }
     }
 
