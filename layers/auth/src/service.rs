@@ -47,14 +47,22 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let gate = &self.gate;
+        let malformed = |what| {
+            let denial = Denial::Malformed(what);
+            JwtFuture::refused(gate.answers.answer(denial, &Asked::by(&request)))
+        };
         let (place, result) = match gate.places.find(&request) {
-            Err(what) => {
-                let denial = Denial::Malformed(what);
-                return JwtFuture::refused(gate.answers.answer(denial, &Asked::by(&request)));
-            }
+            Err(what) => return malformed(what),
             Ok(None) => (None, None),
             Ok(Some(found)) => match gate.verifier.verify(&*found.token).ready() {
-                Ok(result) => (Some(found.place), Some(result)),
+                Ok(result) => {
+                    if result.is_err()
+                        && let Some(what) = found.malformed()
+                    {
+                        return malformed(what);
+                    }
+                    (Some(found.place), Some(result))
+                }
                 Err(verify) => {
                     let place = found.place;
                     // The one that was made ready is the one to call.
