@@ -234,7 +234,7 @@ async fn plain_requests_have_the_claims_in_their_extensions() {
     let manager = manager();
     let auth = JwtLayer::builder(manager.verifier().clone()).build().unwrap();
     let plain = service_fn(async |request: Request<Body>| {
-        let verified = request.extensions().get::<Verified<Account>>().unwrap();
+        let verified = Verified::<Account>::of(request.extensions()).unwrap();
         let text = verified.subject().unwrap().to_owned();
         Ok::<_, Infallible>(http::Response::new(Body::from(text)))
     });

@@ -35,11 +35,11 @@ fn denied(guarded: &Guarded, denial: Denial, parts: &Parts) -> Denied {
 
 fn verified<C: Send + Sync + 'static>(parts: &Parts) -> Result<Option<Verified<C>>, Denied> {
     let guarded = guarded(parts)?;
-    match (&guarded.identity, parts.extensions.get::<Verified<C>>()) {
-        (None, _) => Ok(None),
-        (Some(_), Some(verified)) => Ok(Some(verified.clone())),
+    match guarded.identity.as_ref().map(Identity::verified) {
+        None => Ok(None),
+        Some(Some(verified)) => Ok(Some(verified)),
         // Of another type.
-        (Some(_), None) => Err(denied(guarded, Denial::Unguarded, parts)),
+        Some(None) => Err(denied(guarded, Denial::Unguarded, parts)),
     }
 }
 

@@ -33,7 +33,7 @@ pin_project! {
     enum State<S, C, ReqBody, F> {
         // Rare, so it is the others that are kept small.
         Verifying { waiting: Box<Waiting<S, C, ReqBody>> },
-        Called { #[pin] future: F, mark: Option<Mark> },
+        Called { #[pin] future: F, mark: Mark },
         Refused { response: Option<Response<Bytes>> },
     }
 }
@@ -62,7 +62,7 @@ where
     }
 
     pub(crate) fn called(future: S::Future, mark: Mark) -> Self {
-        Self { state: State::Called { future, mark: Some(mark) } }
+        Self { state: State::Called { future, mark } }
     }
 
     pub(crate) fn refused(response: Response<Bytes>) -> Self {
@@ -88,7 +88,7 @@ where
                         return Poll::Pending;
                     };
                     match waiting.gate.admit(&mut request, Some(waiting.place), Some(result)) {
-                        Ok(mark) => State::Called { future: inner.call(request), mark: Some(mark) },
+                        Ok(mark) => State::Called { future: inner.call(request), mark },
                         Err(denial) => {
                             let response =
                                 waiting.gate.answers.answer(denial, &Asked::by(&request));
@@ -98,9 +98,7 @@ where
                 }
                 StateProj::Called { future, mark } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(mark) = mark.take() {
-                        mark.put(&mut response);
-                    }
+                    mark.put(&mut response);
                     return Poll::Ready(Ok(response.map(AuthBody::inner)));
                 }
                 StateProj::Refused { response } => {

@@ -23,16 +23,19 @@ pub(crate) struct Gate<C> {
     pub(crate) ignore_invalid: bool,
     pub(crate) strip: bool,
     pub(crate) require: Option<Require>,
-    /// The fields that responses depend on.
-    pub(crate) vary: HeaderValue,
+    /// That of responses to requests whose target has no token.
+    pub(crate) mark: Mark,
     pub(crate) answers: Arc<Answers>,
 }
 
 /// What a response is to say to caches outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Mark {
-    Vary(HeaderValue),
-    /// Its target has a token in it.
+    /// That it depends on `Authorization`.
+    Authorization,
+    /// And on `Cookie`.
+    Cookie,
+    /// That its target has a token in it.
     Secret,
 }
 
@@ -57,7 +60,7 @@ impl<C: Send + Sync + 'static> Gate<C> {
                 denial => return Err(denial),
             },
         };
-        let identity = verified.as_ref().map(Identity::from);
+        let identity = verified.map(Identity::from);
         if let Some(identity) = &identity {
             // Of the token, not of the requirement: whoever isn't permitted has a right one.
             self.answers.counters.accepted();
@@ -73,14 +76,10 @@ impl<C: Send + Sync + 'static> Gate<C> {
         if let Some(place) = place {
             self.forward(request, place, identity.is_some())?;
         }
-        let extensions = request.extensions_mut();
         // Another layer may have been outside, and only the last word counts.
-        match verified {
-            Some(verified) => drop(extensions.insert(verified)),
-            None => drop(extensions.remove::<Verified<C>>()),
-        }
-        extensions.insert(Guarded { identity, answers: Arc::clone(&self.answers) });
-        Ok(if place == Some(Place::Query) { Mark::Secret } else { Mark::Vary(self.vary.clone()) })
+        let guarded = Guarded { identity, answers: Arc::clone(&self.answers) };
+        request.extensions_mut().insert(guarded);
+        Ok(if place == Some(Place::Query) { Mark::Secret } else { self.mark })
     }
 
     /// Lets inner services see the token in the one place where all of them look for credentials, or
@@ -116,9 +115,12 @@ impl<C: Send + Sync + 'static> Gate<C> {
 
 impl Mark {
     pub(crate) fn put<B>(self, response: &mut Response<B>) {
+        const AUTHORIZATION: HeaderValue = HeaderValue::from_static("authorization");
+        const COOKIE: HeaderValue = HeaderValue::from_static("authorization, cookie");
         let headers = response.headers_mut();
         match self {
-            Self::Vary(fields) => drop(headers.append(VARY, fields)),
+            Self::Authorization => drop(headers.append(VARY, AUTHORIZATION)),
+            Self::Cookie => drop(headers.append(VARY, COOKIE)),
             // RFC 6750 §2.3 asks for `private`. What is stored under such a target is stored for
             // whoever has it, so this goes further; and since other fields may be heard rather than
             // `Cache-Control` (RFC 9213), and a cache may leave the token out of its key, nothing

@@ -14,8 +14,8 @@ use crate::verified::{Inner, Verified};
 /// A verified token, whatever type its claims are read as: what a [`Require`](crate::Require) decides
 /// by, and what a cache can tell users apart by.
 ///
-/// [`JwtLayer`](crate::JwtLayer) leaves it on each request whose token it has verified, beside the
-/// [`Verified`] that it comes from. Cloning one is cheap.
+/// [`JwtLayer`](crate::JwtLayer) leaves it on each request whose token it has verified;
+/// [`Verified::of`] has the type again. Cloning one is cheap.
 #[derive(Clone)]
 pub struct Identity {
     token: Arc<dyn Token>,
@@ -68,6 +68,11 @@ impl Identity {
         token.downcast_ref::<Inner<C>>().map(|inner| &inner.extra)
     }
 
+    pub(crate) fn verified<C: Send + Sync + 'static>(&self) -> Option<Verified<C>> {
+        let token: Arc<dyn Any + Send + Sync> = Arc::clone(&self.token) as _;
+        token.downcast().ok().map(Verified::from_inner)
+    }
+
     /// What tells the user of a request from all others: issuer and subject. None if no token was
     /// verified, or it has no subject.
     ///
@@ -100,9 +105,15 @@ fn key(issuer: &str, value: &[u8]) -> Vec<u8> {
     key
 }
 
+impl<C: Send + Sync + 'static> From<Verified<C>> for Identity {
+    fn from(verified: Verified<C>) -> Self {
+        Self { token: verified.into_inner() }
+    }
+}
+
 impl<C: Send + Sync + 'static> From<&Verified<C>> for Identity {
     fn from(verified: &Verified<C>) -> Self {
-        Self { token: verified.inner() }
+        verified.clone().into()
     }
 }
 
@@ -116,7 +127,8 @@ impl fmt::Debug for Identity {
 }
 
 /// What the layer leaves on each request that it lets through, with a token or without: so that
-/// what asks for one inside knows whether anybody has looked, and answers in the same way.
+/// what asks for one inside knows whether anybody has looked, and answers in the same way. It is the
+/// only thing that it leaves there, since each costs an allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded {
     pub(crate) identity: Option<Identity>,

@@ -15,7 +15,8 @@ use crate::verifier::Verifier;
 
 pub use builder::JwtLayerBuilder;
 
-/// Lets requests through whose token is right, with its claims in their extensions.
+/// Lets requests through whose token is right, with its claims in their extensions: see
+/// [`Verified::of`](crate::Verified::of) and [`Identity::of`](crate::Identity::of).
 ///
 /// ```
 /// use tower_keep_auth::{Algorithm, Issuer, JwtLayer, SigningKey, Verifier};

@@ -29,7 +29,7 @@ pub trait AuthRequest: sealed::Sealed {
     fn identity(&self) -> Option<&Identity>;
 
     /// The verified token, if there is one and its claims were read as that type.
-    fn verified<C: Send + Sync + 'static>(&self) -> Option<&Verified<C>>;
+    fn verified<C: Send + Sync + 'static>(&self) -> Option<Verified<C>>;
 
     /// Who asks, if the token says what is required.
     ///
@@ -45,8 +45,8 @@ impl<T> AuthRequest for Request<T> {
         self.extensions().get::<Guarded>()?.identity.as_ref()
     }
 
-    fn verified<C: Send + Sync + 'static>(&self) -> Option<&Verified<C>> {
-        self.extensions().get()
+    fn verified<C: Send + Sync + 'static>(&self) -> Option<Verified<C>> {
+        self.identity()?.verified()
     }
 
     fn require(&self, require: &Require) -> Result<&Identity, Status> {

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use http::Extensions;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
 use crate::claims::Claims;
+use crate::identity::Identity;
 use crate::source::Slot;
 use crate::time::NumericDate;
 
@@ -58,8 +60,21 @@ impl<C> Verified<C> {
         Self { inner: Arc::new(inner) }
     }
 
-    pub(crate) fn inner(&self) -> Arc<Inner<C>> {
-        Arc::clone(&self.inner)
+    pub(crate) fn from_inner(inner: Arc<Inner<C>>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn into_inner(self) -> Arc<Inner<C>> {
+        self.inner
+    }
+
+    /// That of a request or a response to come, if a token was verified for it whose claims were read
+    /// as that type.
+    pub fn of(extensions: &Extensions) -> Option<Self>
+    where
+        C: Send + Sync + 'static,
+    {
+        Identity::of(extensions)?.verified()
     }
 
     /// The registered claims.

@@ -56,12 +56,12 @@ fn expired() -> String {
 /// Says who asks, and what it sees of the request.
 async fn who(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let field = |name| request.headers().get(name).map_or("", |it| it.to_str().unwrap());
-    let who = request.extensions().get::<Verified<Account>>();
+    let who = Verified::<Account>::of(request.extensions());
     let identity = Identity::of(request.extensions());
     assert_eq!(who.is_some(), identity.is_some());
     let text = format!(
         "{} {} {} cookie={} auth={} cc={}",
-        who.map_or("nobody", |who| who.subject().unwrap()),
+        who.as_ref().map_or("nobody", |who| who.subject().unwrap()),
         identity.map_or(0, |it| it.extra::<Account>().unwrap().tenant),
         request.uri(),
         field("cookie"),

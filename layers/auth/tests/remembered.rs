@@ -98,6 +98,29 @@ fn many_tokens_push_each_other_out_and_are_all_accepted() {
     }
 }
 
+/// More tokens than there is room for, so that they push each other out while others look for them.
+#[test]
+fn many_threads_get_each_token_its_own_claims() {
+    let key = key(Algorithm::Hs256);
+    let verifier = Verifier::builder().issuer(issuer(&key)).clock(clock()).remember(64 * 1024);
+    let verifier = verifier.build().unwrap();
+    let tokens: Vec<_> =
+        (0..200).map(|n| token(&key, &with(claims(), "jti", n.to_string()))).collect();
+    std::thread::scope(|scope| {
+        for first in 0..8 {
+            let (verifier, tokens) = (&verifier, &tokens);
+            scope.spawn(move || {
+                for step in 0..1_000 {
+                    // In another order on each thread; 200 has no factor in common with these.
+                    let at = (step * [1, 3, 7, 9, 11, 13, 17, 19][first]) % tokens.len();
+                    let verified = verifier.verify_now(&tokens[at]).unwrap();
+                    assert_eq!(verified.claims().jti.as_deref(), Some(&*at.to_string()));
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn keys_are_swapped_under_load_without_a_wrong_answer() {
     let (old, new) = (key(Algorithm::Es256), key(Algorithm::EdDsa));

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::Response;
 
 use super::JwtLayer;
 use crate::answer::{Answers, Render};
 use crate::challenge::Challenge;
 use crate::denial::Denial;
 use crate::error::BuildError;
-use crate::gate::Gate;
+use crate::gate::{Gate, Mark};
 use crate::locate::Places;
 use crate::require::Require;
 use crate::stats::Counters;
@@ -186,8 +186,7 @@ impl<C> JwtLayerBuilder<C> {
         }
         let challenge = Challenge::new(&self.realm, self.metadata.as_deref())?;
         // Of the query a cache knows anyway.
-        let vary =
-            if self.places.cookie.is_some() { "authorization, cookie" } else { "authorization" };
+        let mark = if self.places.cookie.is_some() { Mark::Cookie } else { Mark::Authorization };
         let answers = Arc::new(Answers {
             challenge,
             problems: self.problems,
@@ -202,7 +201,7 @@ impl<C> JwtLayerBuilder<C> {
             ignore_invalid: self.ignore_invalid,
             strip: self.strip,
             require: self.require,
-            vary: HeaderValue::from_static(vary),
+            mark,
             answers,
         };
         Ok(JwtLayer { gate: Arc::new(gate) })
