@@ -34,6 +34,12 @@ impl Samples {
         sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 
+    /// Each without its counterpart in `others`, which was measured in the same round.
+    #[must_use]
+    pub fn minus(&self, others: &Self) -> Self {
+        Self(self.0.iter().zip(&others.0).map(|(one, other)| one - other).collect())
+    }
+
     /// Each as a multiple of its counterpart in `others`, which was measured in the same round.
     #[must_use]
     pub fn relative_to(&self, others: &Self) -> Self {
