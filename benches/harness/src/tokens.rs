@@ -27,14 +27,16 @@ pub use issue::ALGORITHMS;
 pub type Asked = Request<Empty<Bytes>>;
 
 /// Sends so many requests, one after the other.
-pub type Send = Box<dyn Fn(Vec<Asked>)>;
+pub type Run = Box<dyn Fn(Vec<Asked>)>;
+
+type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
 /// A way of letting requests through.
 pub struct Way {
     /// Whose it is, and what.
     pub name: &'static str,
     /// Makes it ready for one round. That is not measured.
-    pub begin: Box<dyn Fn() -> Result<Send, Box<dyn Error>>>,
+    pub begin: Box<dyn Fn() -> Result<Run, Box<dyn Error>>>,
 }
 
 impl Way {
@@ -127,19 +129,16 @@ fn body() -> Bytes {
 }
 
 /// What is behind each layer.
-fn bare() -> impl Service<
-    Asked,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
-> + Clone
+fn bare()
+-> impl Service<Asked, Response = Response<Full<Bytes>>, Error = Infallible, Future = Ready<Answer>>
++ Clone
 + 'static {
     let body = body();
     service_fn(move |_| ready(Ok(answer(&body))))
 }
 
 /// Sends requests to `service`, and makes sure that none is refused.
-fn sender<S, B>(service: S) -> Send
+fn sender<S, B>(service: S) -> Run
 where
     S: Service<Asked, Response = Response<B>, Error = Infallible> + Clone + 'static,
 {
