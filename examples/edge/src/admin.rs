@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /health` | 200; without a token |
 //! | `GET /pools` | how the backends stand |
+//! | `GET /jwt` | how the keys of each issuer are |
 //! | `POST /purge/tag/TAG` | what carries the tag is not served any more |
 //! | `POST /purge/all` | nothing that is stored is |
 //!
@@ -45,9 +46,10 @@ pub(crate) async fn answer<B>(
             purged(reach)
         }
         (&Method::GET, None) if path == "/pools" => pools(state),
+        (&Method::GET, None) if path == "/jwt" => keys(state),
         _ => own(
             StatusCode::NOT_FOUND,
-            "GET /health, GET /pools, POST /purge/tag/TAG, POST /purge/all\n",
+            "GET /health, GET /pools, GET /jwt, POST /purge/tag/TAG, POST /purge/all\n",
         ),
     }
 }
@@ -112,8 +114,27 @@ fn pools(state: &State) -> Response<Content> {
         });
         (name.clone(), pool)
     });
-    let pools: serde_json::Map<_, _> = pools.collect();
-    let mut response = own(StatusCode::OK, serde_json::Value::Object(pools).to_string());
+    object(pools)
+}
+
+fn keys(state: &State) -> Response<Content> {
+    object(state.guards.verifiers().map(|(name, verifier)| {
+        let issuers = verifier.health().map(|(issuer, health)| {
+            let health = json!({
+                "keys": health.keys,
+                "age": health.age.map(|age| age.as_secs()),
+                "stale": health.stale,
+                "failure": health.failure,
+            });
+            (issuer.to_owned(), health)
+        });
+        (name.to_owned(), issuers.collect::<serde_json::Map<_, _>>().into())
+    }))
+}
+
+fn object(members: impl Iterator<Item = (String, serde_json::Value)>) -> Response<Content> {
+    let object = serde_json::Value::Object(members.collect());
+    let mut response = own(StatusCode::OK, object.to_string());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

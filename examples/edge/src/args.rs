@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 pub(crate) const HELP: &str = "\
-A reverse proxy that balances and caches, configured by one TOML file.
+A reverse proxy that balances, caches, compresses and verifies tokens, configured by one TOML file.
 
 usage: edge --config FILE [--check]
 

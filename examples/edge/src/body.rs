@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
+use tower_keep::auth::AuthBody;
 use tower_keep::cache::CacheBody;
+use tower_keep::compress::CompressBody;
 use tower_keep_balance::BalanceBody;
 use tower_keep_balance::proxy::{ProxyBody, Upstream, UpstreamBody, UpstreamFailures};
 
@@ -75,12 +77,24 @@ impl Body for RequestBody {
 pub(crate) type Forwarded = ProxyBody<BalanceBody<UpstreamBody, Upstream, UpstreamFailures>>;
 
 pin_project! {
-    #[project = ContentProj]
-    pub(crate) enum Content {
+    /// What a route has to say.
+    #[project = AnswerProj]
+    pub(crate) enum Answer {
         Cached { #[pin] body: CacheBody<Forwarded> },
         Forwarded { #[pin] body: Forwarded },
         Own { #[pin] body: Full<Bytes> },
     }
+}
+
+/// The same, or compressed.
+pub(crate) type Packed = Either<Answer, CompressBody<Answer>>;
+
+/// The same, or what somebody without the right token gets.
+pub(crate) type Content = Either<Packed, AuthBody<Packed>>;
+
+/// The edge's own.
+pub(crate) fn own(text: impl Into<Bytes>) -> Content {
+    Either::Left(Either::Left(Answer::own(text)))
 }
 
 pin_project! {
@@ -101,14 +115,14 @@ impl ResponseBody {
     }
 }
 
-impl Content {
+impl Answer {
     /// The edge's own.
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self::Own { body: Full::new(text.into()) }
     }
 }
 
-impl Body for Content {
+impl Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -117,9 +131,9 @@ impl Body for Content {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project() {
-            ContentProj::Cached { body } => body.poll_frame(cx).map_err(Into::into),
-            ContentProj::Forwarded { body } => body.poll_frame(cx).map_err(Into::into),
-            ContentProj::Own { body } => body.poll_frame(cx).map_err(Into::into),
+            AnswerProj::Cached { body } => body.poll_frame(cx).map_err(Into::into),
+            AnswerProj::Forwarded { body } => body.poll_frame(cx).map_err(Into::into),
+            AnswerProj::Own { body } => body.poll_frame(cx).map_err(Into::into),
         }
     }
 

@@ -1,9 +1,9 @@
 //! The store, and the cache layers over it, of which those that a reload doesn't change stay.
 
-use tower_keep::cache::{CacheLayer, CacheStatusField};
+use tower_keep::cache::CacheLayer;
 use tower_keep::store::Store;
 
-use crate::config::{Cache, Policy, Tier};
+use crate::config::{Cache, CacheSettings, Tier};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -11,16 +11,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Caches {
     tier: Tier,
     pub(crate) store: Store,
-    layers: Vec<(Settings, CacheLayer)>,
-}
-
-/// What a layer is made of.
-#[derive(Debug, PartialEq)]
-struct Settings {
-    policy: Policy,
-    name: String,
-    status_field: CacheStatusField,
-    space: String,
+    layers: Vec<(CacheSettings, CacheLayer)>,
 }
 
 impl Caches {
@@ -32,23 +23,17 @@ impl Caches {
         Ok(Self { tier: config.tier.clone(), store, layers: Vec::new() })
     }
 
-    /// The layer for responses that lie in `space`.
     pub(crate) fn layer(
         &mut self,
-        policy: &Policy,
-        name: &str,
-        status_field: CacheStatusField,
-        space: String,
+        settings: CacheSettings,
         before: Option<&Self>,
     ) -> Result<CacheLayer, Error> {
-        let settings =
-            Settings { policy: policy.clone(), name: name.to_owned(), status_field, space };
         let before = before.filter(|before| before.tier == self.tier);
         let before = before.into_iter().flat_map(|before| &before.layers);
         let known = self.layers.iter().chain(before).find(|(it, _)| *it == settings);
         let layer = match known {
             Some((_, layer)) => layer.clone(),
-            None => policy.layer(self.store.clone(), name, status_field, &settings.space)?,
+            None => settings.layer(self.store.clone())?,
         };
         self.layers.push((settings, layer.clone()));
         Ok(layer)

@@ -3,13 +3,18 @@
 mod balance;
 mod cache;
 mod certificate;
+mod compress;
 mod condition;
 mod conflict;
 mod discovery;
 mod health;
+mod issuer;
+mod jwt;
+mod keys;
 mod listener;
 mod pool;
 mod problem;
+mod require;
 mod retry;
 mod route;
 mod server;
@@ -24,10 +29,13 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub(crate) use self::balance::HashOn;
-pub(crate) use self::cache::{Cache, Policy, Tier};
+pub(crate) use self::cache::{Cache, CacheSettings, Tier};
 pub(crate) use self::certificate::Certificate;
+pub(crate) use self::compress::Compress;
 pub(crate) use self::condition::{Condition, HostPattern, PathPattern};
 pub(crate) use self::discovery::{Discovery, Source};
+pub(crate) use self::jwt::{Guard, Jwt, Trust};
+pub(crate) use self::keys::Keys;
 pub(crate) use self::listener::{Listener, Protocols};
 pub(crate) use self::pool::{Address, Core, Pool};
 pub(crate) use self::problem::Invalid;
@@ -49,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) pools: BTreeMap<String, Pool>,
     pub(crate) cache: Cache,
+    pub(crate) compress: Option<Compress>,
+    pub(crate) jwts: BTreeMap<String, Jwt>,
     pub(crate) routes: Vec<Route>,
 }
 
@@ -90,7 +100,17 @@ impl Config {
             let title = format!("two listen at {}", listener.address);
             problems.add(file.at("admin"), title, "the admin's listener is one of its own");
         }
-        let routes = Route::read_all(&file, &pools, &cache, &listeners);
+        let compress = Compress::read(&file);
+        let jwts = Jwt::read_all(&file, near);
+        let named = Named {
+            pools: &pools,
+            cache: &cache,
+            compress: compress.as_ref(),
+            jwts: &jwts,
+            listeners: &listeners,
+        };
+        let routes = Route::read_all(&file, named);
+        jwt::check_used(&file, &routes);
         Self {
             server: Server::read(&file),
             log: Log::read(&file),
@@ -100,9 +120,21 @@ impl Config {
             listeners,
             pools,
             cache,
+            compress,
+            jwts,
             routes,
         }
     }
+}
+
+/// What routes can name.
+#[derive(Clone, Copy, Debug)]
+struct Named<'a> {
+    pools: &'a BTreeMap<String, Pool>,
+    cache: &'a Cache,
+    compress: Option<&'a Compress>,
+    jwts: &'a BTreeMap<String, Jwt>,
+    listeners: &'a [Listener],
 }
 
 /// Notes where a name, or what must be one's own as well, is used twice.

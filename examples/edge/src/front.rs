@@ -1,25 +1,24 @@
 //! What becomes of a request: it is looked at, finds its route, and is answered by that.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Bytes, Incoming};
-use tower::ServiceExt;
 use tower_keep_balance::Peer;
 use tower_keep_balance::proxy::interim::Interims;
 use tower_keep_balance::proxy::{asks_for_upgrade, hop};
 
 use crate::activity::Activity;
 use crate::admin;
-use crate::body::{Content, RequestBody, ResponseBody, TooLong};
+use crate::body::{self, Content, RequestBody, ResponseBody, TooLong};
 use crate::exchange::Exchange;
 use crate::face::{Face, Role};
+use crate::inside::{Does, redirect};
 use crate::outbound;
 use crate::path;
-use crate::route::{Does, Route, redirect};
+use crate::route::Route;
 use crate::router::Asked;
 
 /// What is known of a connection.
@@ -38,7 +37,7 @@ pub(crate) async fn answer(
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let in_flight = connection.activity.begin(request.version());
-    let host = host(&request);
+    let host = path::host(&request);
     let host = path::normal_host(host.as_ref().map_or("", Authority::host));
     let client = connection.client.ip().to_canonical();
     let is_logged = face.state.config.log.access;
@@ -69,6 +68,8 @@ async fn route(
     if state.pseudonym.is_in(request.headers()) {
         return own(StatusCode::LOOP_DETECTED, "The origin leads back to the edge.\n");
     }
+    receive(&mut request);
+    state.our_fields.remove_from(request.headers_mut());
     let path = request.uri().path();
     if path::is_ambiguous(path) {
         return own(StatusCode::BAD_REQUEST, "The path has dot segments.\n");
@@ -98,22 +99,11 @@ async fn follow(
     connection: &Connection,
     mut request: Request<Incoming>,
 ) -> Response<Content> {
-    let (cache, way) = match &route.does {
-        Does::Respond { status, content_type, body } => {
-            let mut response = own(*status, body.clone());
-            response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
-            return response;
-        }
-        Does::Redirect { status, to } => {
-            let host = host(&request);
-            let host = host.as_ref().map_or("", Authority::as_str);
-            let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-            return redirect(*status, to, host, path).map(|()| Content::own(""));
-        }
-        Does::Cache(cache, way) => (Some(cache), way),
-        Does::Forward(way) => (None, way),
+    let bound = match *route.does {
+        Does::Cache(..) | Does::Forward(_) => route.max_body.unwrap_or(max_body),
+        // What nobody reads may be of any length.
+        Does::Respond { .. } | Does::Redirect { .. } => None,
     };
-    let bound = route.max_body.unwrap_or(max_body);
     if bound.is_some_and(|bound| content_length(&request).is_some_and(|length| length > bound)) {
         return content_too_large(request.version());
     }
@@ -124,37 +114,39 @@ async fn follow(
     if let Some(turn) = &turn {
         request.extensions_mut().insert(turn.sink());
     }
-    let is_upgrade = asks_for_upgrade(&request);
-    let mut request = request.map(|body| RequestBody::new(body, bound));
-    let response: Result<_, Infallible> = if let Some(cache) = cache.filter(|_| !is_upgrade) {
+    if matches!(*route.does, Does::Cache(..)) && !asks_for_upgrade(&request) {
         name_scheme(&mut request, connection.is_tls);
-        // What a client names in `Connection` must be gone before the cache looks.
-        hop::receive(&mut request);
-        let answered = (**cache).clone().oneshot(request).await;
-        answered.map(|response| response.map(|body| Content::Cached { body }))
-    } else {
-        let answered = (**way).clone().oneshot(request).await;
-        answered.map(|response| response.map(|body| Content::Forwarded { body }))
-    };
+    }
+    let response = route.answer(request.map(|body| RequestBody::new(body, bound))).await;
     drop(turn);
-    let Ok(response) = response;
     if long.is_some_and(|long| long.is_so()) && !response.status().is_success() {
         return content_too_large(version);
     }
     response
 }
 
-/// The host that is asked for: that of the target, or else `Host` (RFC 9112 §3.2.2).
-fn host<B>(request: &Request<B>) -> Option<Authority> {
-    let of_target = request.uri().authority().cloned();
-    of_target.or_else(|| Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok())
+/// Makes the client's request the edge's own, but for the protocol that it asks to change to.
+///
+/// What a client names in `Connection` must be gone before anybody looks: it could name the token that
+/// was verified, so that the cache takes the response for nobody's, or a field that is set for backends.
+fn receive<B>(request: &mut Request<B>) {
+    let is_upgrade = asks_for_upgrade(request) && request.version() == Version::HTTP_11;
+    let protocols: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
+    hop::receive(request);
+    if is_upgrade {
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        for protocol in protocols {
+            headers.append(UPGRADE, protocol);
+        }
+    }
 }
 
 /// Says in the target whether it came by TLS, and at which host, as HTTP/2 does: an origin may answer
 /// otherwise, so a cache must tell them apart. A target that is wrong is left so, to be refused.
 fn name_scheme<B>(request: &mut Request<B>, is_tls: bool) {
     let is_one = request.headers().get_all(HOST).iter().count() <= 1;
-    let Some(authority) = host(request).filter(|_| is_one) else { return };
+    let Some(authority) = path::host(request).filter(|_| is_one) else { return };
     // A TRACE is answered with what came.
     let is_special = [Method::CONNECT, Method::TRACE].contains(request.method());
     if authority.as_str().contains('@') || is_special {
@@ -174,7 +166,7 @@ fn name_scheme<B>(request: &mut Request<B>, is_tls: bool) {
 }
 
 fn to_https<B>(request: &Request<B>, port: u16) -> Response<Content> {
-    let Some(host) = host(request) else {
+    let Some(host) = path::host(request) else {
         return own(StatusCode::BAD_REQUEST, "The request has no host.\n");
     };
     let host = host.host();
@@ -184,7 +176,7 @@ fn to_https<B>(request: &Request<B>, port: u16) -> Response<Content> {
         format!("https://{host}:{port}{{path}}")
     };
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    redirect(StatusCode::PERMANENT_REDIRECT, &to, host, path).map(|()| Content::own(""))
+    redirect(StatusCode::PERMANENT_REDIRECT, &to, host, path).map(|()| body::own(""))
 }
 
 fn content_length<B>(request: &Request<B>) -> Option<u64> {
@@ -202,7 +194,7 @@ fn content_too_large(version: Version) -> Response<Content> {
 
 /// A response of the edge's own.
 pub(crate) fn own(status: StatusCode, text: impl Into<Bytes>) -> Response<Content> {
-    let mut response = Response::new(Content::own(text));
+    let mut response = Response::new(body::own(text));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);

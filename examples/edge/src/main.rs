@@ -1,4 +1,4 @@
-//! A reverse proxy that balances and caches, configured by one TOML file.
+//! A reverse proxy that balances, caches, compresses and verifies tokens, configured by one TOML file.
 //!
 //! `edge --config edge.toml`, where the smallest file is
 //!
@@ -21,12 +21,15 @@ mod affinity;
 mod args;
 mod body;
 mod caches;
+mod claims;
 mod config;
 mod connection;
 mod edge;
 mod exchange;
 mod face;
 mod front;
+mod guards;
+mod inside;
 mod listening;
 mod log;
 mod outbound;

@@ -6,12 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 use tower_keep::cache::CacheTags;
+use tower_keep::compress::LeaveUncompressed;
+use tower_keep::compress::field::members;
 
+use crate::claims::Told;
 use crate::config::{Fields, PathPattern};
 use crate::path;
 
@@ -20,13 +24,20 @@ use crate::path;
 pub(crate) struct Changes {
     /// The path that was matched, and what replaces it.
     pub(crate) rewrite: Option<(PathPattern, String)>,
+    /// Of who asks.
+    pub(crate) told: Option<Told>,
     pub(crate) headers: Fields,
     /// Tags of what comes back.
     pub(crate) tags: Vec<String>,
+    /// Whether what is one user's is left uncompressed.
+    pub(crate) has_secrets: bool,
 }
 
 impl Changes {
     fn apply<B>(&self, request: &mut Request<B>) {
+        if let Some(told) = &self.told {
+            told.tell(request);
+        }
         set(request.headers_mut(), &self.headers);
         let Some((pattern, to)) = &self.rewrite else { return };
         let path = path::normal(request.uri().path());
@@ -79,19 +90,21 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let has_secrets = self.changes.has_secrets && is_somebodys(request.headers());
         self.changes.apply(&mut request);
         let changes = Arc::clone(&self.changes);
-        OutboundFuture { future: self.inner.call(request), changes }
+        OutboundFuture { future: self.inner.call(request), changes, has_secrets }
     }
 }
 
 pin_project! {
-    /// Tags the response.
+    /// Tags the response, and marks what is not to be compressed.
     #[derive(Debug)]
     pub(crate) struct OutboundFuture<F> {
         #[pin]
         future: F,
         changes: Arc<Changes>,
+        has_secrets: bool,
     }
 }
 
@@ -108,6 +121,24 @@ where
             let tags = this.changes.tags.iter().cloned().collect::<CacheTags>();
             response.extensions_mut().insert(tags);
         }
+        if let (Ok(response), true) = (&mut response, *this.has_secrets)
+            && !is_for_all(response.headers())
+        {
+            response.extensions_mut().insert(LeaveUncompressed);
+        }
         Poll::Ready(response)
     }
+}
+
+/// Whether a request says who sends it, so that the response may be for no one else.
+fn is_somebodys(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE)
+}
+
+/// Whether a response says so.
+fn is_for_all(headers: &HeaderMap) -> bool {
+    members(headers, &CACHE_CONTROL).any(|member| {
+        let name = member.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"public") || name.eq_ignore_ascii_case(b"s-maxage")
+    })
 }

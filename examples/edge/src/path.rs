@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use http::Request;
+use http::header::HOST;
+use http::uri::Authority;
+
 /// A path in which escapes of characters that need none are undone, which doesn't change what it
 /// names (RFC 3986 §6.2.2.2). Its length is that of `path`, or less.
 pub(crate) fn normal(path: &str) -> Cow<'_, str> {
@@ -49,6 +53,12 @@ pub(crate) fn is_ambiguous(path: &str) -> bool {
         };
         matches!(segment, "." | "..")
     })
+}
+
+/// The host that is asked for: that of the target, or else `Host` (RFC 9112 §3.2.2).
+pub(crate) fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let of_target = request.uri().authority().cloned();
+    of_target.or_else(|| Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok())
 }
 
 /// A host as it is compared: in lower case, without the dot that may stand at its end.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tower_keep_balance::proxy::Pseudonym;
 
 use crate::caches::Caches;
+use crate::claims::OurFields;
 use crate::config::Config;
-use crate::route::Route;
+use crate::guards::Guards;
+use crate::route::{Parts, Route};
 use crate::router::Router;
 use crate::upstreams::{Update, Upstreams};
 
@@ -17,6 +19,8 @@ pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) upstreams: Upstreams,
     pub(crate) caches: Caches,
+    pub(crate) guards: Guards,
+    pub(crate) our_fields: OurFields,
     pub(crate) router: Router<Route>,
     pub(crate) pseudonym: Pseudonym,
 }
@@ -38,14 +42,24 @@ impl State {
         let none = Upstreams::default();
         let known = before.map_or(&none, |before| &before.upstreams);
         let (upstreams, updates) = Upstreams::new(&config, known, &pseudonym)?;
+        let guards = Guards::new(&config.jwts, before.map(|before| &before.guards))?;
+        let our_fields = OurFields::of(config.jwts.values());
         let known = before.map(|before| &before.caches);
         let mut caches = Caches::new(&config.cache, known)?;
+        let mut parts = Parts {
+            config: &config,
+            upstreams: &upstreams,
+            caches: &mut caches,
+            caches_before: known,
+            guards: &guards,
+            pseudonym: &pseudonym,
+        };
         let mut routes = Vec::new();
         for route in &config.routes {
-            let made = Route::new(route, &config, &upstreams, (&mut caches, known), &pseudonym)?;
-            routes.push((route.condition.clone(), made));
+            routes.push((route.condition.clone(), Route::new(route, &mut parts)?));
         }
         let router = Router::new(routes);
-        Ok((Arc::new(Self { config, upstreams, caches, router, pseudonym }), updates))
+        let state = Self { config, upstreams, caches, guards, our_fields, router, pseudonym };
+        Ok((Arc::new(state), updates))
     }
 }

@@ -89,11 +89,8 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The members of all lines of a field.
-pub(crate) fn members<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> {
+/// The members of all lines of a field whose value is a list (RFC 9110 §5.6.1), without empty ones.
+pub fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(|line| Members::new(line.as_bytes()))
 }
 

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderName;
+use tower_keep::auth::Identity;
 use tower_keep::cache::{
-    CacheLayer, CacheLayerBuilder, CacheStatusField, ConfigError, Credentials, Heuristic,
-    KeyPolicy, Rule, SetCookie,
+    CacheLayer, CacheLayerBuilder, CacheStatusField, Credentials, Heuristic, KeyPolicy, Rule,
+    SetCookie,
 };
-use tower_keep::store::{Error, L1, Redis, Store};
+use tower_keep::store::{Error as StoreError, L1, Redis, Store};
 
+use super::Compress;
 use super::listener::{positive_or_none, size};
 use super::table::Table;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The policy of routes that name none.
 const DEFAULT: &str = "default";
@@ -51,6 +55,27 @@ pub(crate) struct Policy {
     targets: Vec<HeaderName>,
     keep_params: Option<Vec<String>>,
     ignore_params: Vec<String>,
+    identity: Option<ToldBy>,
+}
+
+/// What tells users apart, of their tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ToldBy {
+    Subject,
+    Claim(String),
+}
+
+/// All that makes a layer, beside the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CacheSettings {
+    pub(crate) policy: Policy,
+    pub(crate) name: String,
+    pub(crate) status_field: CacheStatusField,
+    /// Where its responses lie in the store.
+    pub(crate) space: String,
+    pub(crate) compress: Option<Compress>,
+    /// Whether some requests have tokens that were verified.
+    pub(crate) has_tokens: bool,
 }
 
 impl Cache {
@@ -98,7 +123,7 @@ impl Tier {
     }
 
     /// A store like this. A Redis that is down is connected to when it is back.
-    pub(crate) fn open(&self) -> Result<Store, Error> {
+    pub(crate) fn open(&self) -> Result<Store, StoreError> {
         let store = Store::builder().l1(L1::bytes(self.memory)).max_unsynced(self.max_unsynced);
         let store = match &self.redis {
             Some(url) => {
@@ -147,24 +172,20 @@ impl Policy {
             targets: table.or("targets", standard.targets),
             keep_params: table.get("keep_params"),
             ignore_params: table.or("ignore_params", Vec::new()),
+            identity: ToldBy::read(table),
         };
         if policy.keep_params.is_some() && !policy.ignore_params.is_empty() {
             table.refuse("ignore_params", "`keep_params` leaves all others out already");
         }
         if let Some(trial) = table.check(Tier::default().open()) {
-            let _ = table.check(policy.layer(trial, "edge", CacheStatusField::On, "trial"));
+            let builder = policy.builder(trial);
+            let builder = policy.key(true).into_iter().fold(builder, CacheLayerBuilder::key);
+            let _ = table.check(builder.build());
         }
         policy
     }
 
-    /// A layer by this policy.
-    pub(crate) fn layer(
-        &self,
-        store: Store,
-        name: &str,
-        status_field: CacheStatusField,
-        space: &str,
-    ) -> Result<CacheLayer, ConfigError> {
+    fn builder(&self, store: Store) -> CacheLayerBuilder {
         let heuristic = match self.heuristic {
             0 => Heuristic::Off,
             percent => Heuristic::Fraction { percent, cap: Duration::from_secs(24 * 3600) },
@@ -172,9 +193,6 @@ impl Policy {
         let rule = self.min_ttl.into_iter().fold(Rule::new(), Rule::min_ttl);
         let rule = self.negative_ttl.into_iter().fold(rule, Rule::negative_ttl);
         let layer = CacheLayer::builder(store)
-            .name(name)
-            .cache_status(status_field)
-            .space(space)
             .rule(rule)
             .heuristic(heuristic)
             .set_cookie(self.set_cookie)
@@ -185,13 +203,33 @@ impl Policy {
             .max_in_flight(self.max_in_flight)
             .max_wait(self.max_wait)
             .targets(self.targets.iter().cloned());
-        let layer = match (&self.keep_params, &*self.ignore_params) {
-            (Some(kept), _) => layer.key(KeyPolicy::new().keep_params(kept)),
-            (None, []) => layer,
-            (None, ignored) => layer.key(KeyPolicy::new().ignore_params(ignored)),
-        };
         let layer = self.default_ttl.into_iter().fold(layer, CacheLayerBuilder::default_ttl);
-        self.max_ttl.into_iter().fold(layer, CacheLayerBuilder::max_ttl).build()
+        self.max_ttl.into_iter().fold(layer, CacheLayerBuilder::max_ttl)
+    }
+
+    /// None if it is the usual one.
+    fn key(&self, has_tokens: bool) -> Option<KeyPolicy> {
+        let key = match (&self.keep_params, &*self.ignore_params) {
+            (Some(kept), _) => Some(KeyPolicy::new().keep_params(kept)),
+            (None, []) => None,
+            (None, ignored) => Some(KeyPolicy::new().ignore_params(ignored)),
+        };
+        if !has_tokens {
+            return key;
+        }
+        // Where tokens are optional, what nobody in particular got is not for somebody. It is so in all
+        // layers, since those of one space need one policy.
+        let key = key.unwrap_or_default();
+        let key = key.part("token", |head| Identity::of(head.extensions()).map(|_| "verified"));
+        Some(match self.identity.clone() {
+            None => key,
+            Some(ToldBy::Subject) => {
+                key.identity("subject", |head| Identity::subject_key(head.extensions()))
+            }
+            Some(ToldBy::Claim(claim)) => {
+                key.identity("claim", move |head| Identity::claim_key(head.extensions(), &claim))
+            }
+        })
     }
 }
 
@@ -213,6 +251,31 @@ impl Default for Policy {
             targets: vec![HeaderName::from_static("cdn-cache-control")],
             keep_params: None,
             ignore_params: Vec::new(),
+            identity: None,
         }
+    }
+}
+
+impl ToldBy {
+    fn read(policy: &Table<'_>) -> Option<Self> {
+        let text = policy.or_none::<String>("identity", None)?;
+        match text.split_once(':') {
+            None if text == "subject" => Some(Self::Subject),
+            Some(("claim", name)) if !name.is_empty() => Some(Self::Claim(name.to_owned())),
+            _ => {
+                policy.refuse("identity", "expected \"none\", \"subject\" or \"claim:NAME\"");
+                None
+            }
+        }
+    }
+}
+
+impl CacheSettings {
+    pub(crate) fn layer(&self, store: Store) -> Result<CacheLayer, Error> {
+        let Self { policy, name, status_field, space, compress, has_tokens } = self;
+        let layer = policy.builder(store).name(name).cache_status(*status_field).space(space);
+        let layer = policy.key(*has_tokens).into_iter().fold(layer, CacheLayerBuilder::key);
+        let forms = compress.as_ref().map(Compress::forms).transpose()?;
+        Ok(forms.into_iter().fold(layer, CacheLayerBuilder::compress).build()?)
     }
 }

@@ -9,7 +9,7 @@ use super::condition::{Condition, PathPattern};
 use super::listener::{max_body, time_bound};
 use super::table::{Table, expected_one_of};
 use super::value::Bound;
-use super::{Cache, Listener, Once, Pool, Retry, conflict};
+use super::{Cache, Compress, Guard, Named, Once, Pool, Retry, conflict};
 use crate::path;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,9 @@ pub(crate) struct Route {
     pub(crate) max_body: Bound<u64>,
     /// The policy by which it is cached, if it is.
     pub(crate) cache: Option<String>,
+    pub(crate) compress: Option<Compress>,
+    /// Whose requests get here, if not all do.
+    pub(crate) guard: Option<Guard>,
     pub(crate) tags: Vec<String>,
     pub(crate) request_headers: Fields,
     pub(crate) response_headers: Fields,
@@ -44,20 +47,15 @@ pub(crate) enum Action {
 }
 
 impl Route {
-    pub(super) fn read_all(
-        file: &Table<'_>,
-        pools: &BTreeMap<String, Pool>,
-        cache: &Cache,
-        listeners: &[Listener],
-    ) -> Vec<Self> {
+    pub(super) fn read_all(file: &Table<'_>, named: Named<'_>) -> Vec<Self> {
         let tables = file.tables("route");
         if file.value("route").is_none() {
-            return Self::only(file, pools).into_iter().collect();
+            return Self::only(file, named).into_iter().collect();
         }
         let mut names = Once::default();
         let mut routes = Vec::new();
         for table in &tables {
-            let route = Self::read(table, pools, cache, listeners);
+            let route = Self::read(table, named);
             if table.value("name").is_some() {
                 names.check("name", &route.name, table.at("name"), table.problems());
             }
@@ -68,10 +66,10 @@ impl Route {
     }
 
     /// With one pool, nothing has to be said.
-    fn only(file: &Table<'_>, pools: &BTreeMap<String, Pool>) -> Option<Self> {
-        let mut names = pools.keys();
+    fn only(file: &Table<'_>, named: Named<'_>) -> Option<Self> {
+        let mut names = named.pools.keys();
         match (names.next(), names.next()) {
-            (Some(pool), None) => Some(Self::to(pool)),
+            (Some(pool), None) => Some(Self::to(pool, named.compress)),
             (None, _) => {
                 let expected = "expected a [pool.NAME], with its `backends`";
                 file.problems().add(0..0, "there is nothing to serve", expected);
@@ -86,7 +84,7 @@ impl Route {
     }
 
     /// Everything to this pool.
-    fn to(pool: &str) -> Self {
+    fn to(pool: &str, compress: Option<&Compress>) -> Self {
         Self {
             condition: Condition::default(),
             name: "/".to_owned(),
@@ -97,19 +95,16 @@ impl Route {
             attempts: None,
             max_body: Bound::Unsaid,
             cache: Some("default".to_owned()),
+            compress: compress.cloned(),
+            guard: None,
             tags: Vec::new(),
             request_headers: Vec::new(),
             response_headers: Vec::new(),
         }
     }
 
-    fn read(
-        table: &Table<'_>,
-        pools: &BTreeMap<String, Pool>,
-        cache: &Cache,
-        listeners: &[Listener],
-    ) -> Self {
-        let condition = Condition::read(table, listeners);
+    fn read(table: &Table<'_>, named: Named<'_>) -> Self {
+        let condition = Condition::read(table, named.listeners);
         let name = table.get("name").unwrap_or_else(|| condition.to_string());
         let rewrite = rewrite(table, &condition.path);
         let tags: Vec<String> = table.or("tags", Vec::new());
@@ -118,20 +113,22 @@ impl Route {
         }
         let route = Self {
             name,
-            action: action(table, pools),
+            action: action(table, named.pools),
             rewrite,
             timeout: time_bound(table, "timeout"),
             try_timeout: time_bound(table, "try_timeout"),
             attempts: table.value("attempts").map(|_| table.within("attempts", 1, 1..=100)),
             max_body: max_body(table),
-            cache: policy(table, cache),
+            cache: policy(table, named.cache),
+            compress: Compress::read_route(table, named.compress),
+            guard: Guard::read(table, named.jwts),
             tags,
             request_headers: fields(table, "request_headers"),
             response_headers: fields(table, "response_headers"),
             condition,
         };
         if let Action::Pool(pool) = &route.action
-            && let Some(pool) = pools.get(pool)
+            && let Some(pool) = named.pools.get(pool)
         {
             route.retry(&pool.retry).check(table);
         }

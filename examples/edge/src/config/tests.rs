@@ -37,6 +37,8 @@ async fn the_example_says_what_the_defaults_are() {
     assert_eq!(example.forwarding, smallest.forwarding);
     assert_eq!(example.listeners, smallest.listeners);
     assert_eq!(example.cache, smallest.cache);
+    assert_eq!(example.compress, smallest.compress);
+    assert_eq!(example.jwts, smallest.jwts);
     assert_eq!(example.pools, smallest.pools);
     // What is left is said in comments.
     let mut route = example.routes[0].clone();
@@ -101,6 +103,30 @@ async fn the_defaults_of_a_health_check_are_as_in_the_example() {
     assert_eq!(with(&slow_start), with("[pool.app.slow_start]"));
     let tls = section("[pool.app.tls]", &["certificate", "key", "server_name"]);
     assert_eq!(with(&tls), with("[pool.app.tls]"));
+}
+
+#[tokio::test]
+async fn the_defaults_of_compression_and_tokens_are_as_in_the_example() {
+    let source = uncommented();
+    let between = |from: &str, to: &str| {
+        let rest = &source[source.find(from).unwrap()..];
+        rest[..rest.find(to).unwrap()].to_owned()
+    };
+    let compress = between("\n[compress]\n", "\n[jwt.users]\n");
+    let compress: Vec<_> = compress.lines().filter(|line| !line.starts_with("at_once")).collect();
+    let of = |section: &str| parse(&format!("{SMALLEST}\n{section}")).unwrap();
+    assert_eq!(of(&compress.join("\n")).compress, Some(Compress::default()));
+
+    let route = "[[route]]\npool = \"app\"\njwt = \"users\"\n";
+    let jwt = source[source.find("\n[jwt.users]\n").unwrap()..].lines();
+    let without = ["cookie", "query", "resource_metadata", "jwks", "file", "format", "kid"];
+    let without = without.into_iter().chain(["interval", "authority"]);
+    let without: Vec<_> = without.map(|key| format!("{key} = ")).collect();
+    let jwt = jwt.filter(|line| !without.iter().any(|key| line.starts_with(key)));
+    let jwt = jwt.collect::<Vec<_>>().join("\n");
+    let smallest = "[jwt.users]\n[[jwt.users.issuer]]\nname = \"https://id.example.com\"\n\
+        audiences = [\"orders\"]\n";
+    assert_eq!(of(&format!("{route}{jwt}")).jwts, of(&format!("{route}{smallest}")).jwts);
 }
 
 #[tokio::test]

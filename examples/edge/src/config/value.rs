@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::DeValue;
+use tower_keep::auth::Algorithm;
+use tower_keep::compress::Encoding;
 use tower_keep_balance::proxy::IpNet;
 
 use super::problem::Problems;
@@ -99,8 +102,29 @@ fn statuses(value: &DeValue<'_>) -> Option<std::ops::RangeInclusive<u16>> {
     (is_status(range.start()) && is_status(range.end()) && !range.is_empty()).then_some(range)
 }
 
+/// The same in JSON, which has no dates, and only numbers that are some.
+fn json(value: &DeValue<'_>) -> Option<Json> {
+    Some(match value {
+        DeValue::String(text) => Json::from(&**text),
+        DeValue::Boolean(is_true) => Json::from(*is_true),
+        DeValue::Integer(_) => Json::from(number::<i64>(value)?),
+        DeValue::Float(_) => Json::Number(serde_json::Number::from_f64(float(value)?)?),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(elements) => {
+            elements.iter().map(|it| json(it.get_ref())).collect::<Option<_>>()?
+        }
+        DeValue::Table(entries) => {
+            let members = entries.iter();
+            let members =
+                members.map(|(name, it)| Some((name.get_ref().to_string(), json(it.get_ref())?)));
+            Json::Object(members.collect::<Option<_>>()?)
+        }
+    })
+}
+
 read! {
     bool, "true or false", |value| value.as_bool();
+    i32, "a whole number", number;
     u8, "a whole number up to 255", number;
     u16, "a whole number up to 65535", number;
     u32, "a whole number up to 4294967295", number;
@@ -125,6 +149,13 @@ read! {
         number(value).filter(|status: &u16| (200..=599).contains(status)).and_then(|it| StatusCode::from_u16(it).ok())
     };
     IpNet, "a network such as \"10.0.0.0/8\"", parsed;
+    Encoding, "a content coding: zstd, br, gzip or deflate", |value| {
+        Encoding::from_name(value.as_str()?.as_bytes())
+    };
+    Algorithm, "an algorithm such as \"RS256\", \"ES256\" or \"EdDSA\"", |value| {
+        Algorithm::from_name(value.as_str()?)
+    };
+    Json, "a text, a number, true, false, an array or a table", json;
     std::ops::RangeInclusive<u16>, "a status or a range, such as 204 or \"200-299\"", statuses;
 }
 
@@ -132,6 +163,18 @@ read! {
 impl<T: Read> Read for Spanned<T> {
     fn read(value: &Value<'_>, path: &str, problems: &Problems) -> Option<Self> {
         Some(Self::new(value.span(), T::read(value, path, problems)?))
+    }
+}
+
+/// A text, or several in an array.
+pub(crate) struct OneOrMore(pub(crate) Vec<String>);
+
+impl Read for OneOrMore {
+    fn read(value: &Value<'_>, path: &str, problems: &Problems) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Self(vec![text.to_string()])),
+            _ => Vec::read(value, path, problems).map(Self),
+        }
     }
 }
 

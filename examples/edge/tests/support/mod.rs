@@ -11,6 +11,7 @@
 )]
 
 pub mod tls;
+pub mod tokens;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

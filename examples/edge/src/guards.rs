@@ -1,0 +1,78 @@
+//! Whose tokens are accepted, of which all that a reload doesn't change stays: keys that were fetched
+//! aren't fetched again, and tokens that were verified are remembered.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tower_keep::auth::{JwtLayer, KeySource, Verifier, VerifierBuilder};
+
+use crate::config::{Guard, Jwt, Keys, Trust};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Default)]
+pub(crate) struct Guards {
+    sources: Vec<(Keys, Arc<dyn KeySource>)>,
+    verifiers: BTreeMap<String, (Trust, Verifier)>,
+}
+
+impl Guards {
+    pub(crate) fn new(
+        config: &BTreeMap<String, Jwt>,
+        before: Option<&Self>,
+    ) -> Result<Self, Error> {
+        let mut guards = Self::default();
+        for (name, jwt) in config {
+            let known = before.and_then(|before| before.verifiers.get(name));
+            let known = known.filter(|(trust, _)| *trust == jwt.trust);
+            let verifier = guards.verifier(&jwt.trust, before);
+            let verifier = verifier.map_err(|error| format!("jwt.{name}: {error}"))?;
+            let verifier = known.map_or(verifier, |(_, known)| known.clone());
+            guards.verifiers.insert(name.clone(), (jwt.trust.clone(), verifier));
+        }
+        Ok(guards)
+    }
+
+    fn verifier(&mut self, trust: &Trust, before: Option<&Self>) -> Result<Verifier, Error> {
+        let verifier = Verifier::builder().max_len(trust.max_len).remember(trust.remember);
+        let issuers = trust
+            .issuers
+            .iter()
+            .map(|issuer| Ok::<_, Error>(issuer.issuer(self.source(&issuer.keys, before)?)));
+        let issuers = issuers.collect::<Result<Vec<_>, _>>()?;
+        Ok(issuers.into_iter().fold(verifier, VerifierBuilder::issuer).build()?)
+    }
+
+    /// One for all who have the same keys.
+    fn source(&mut self, keys: &Keys, before: Option<&Self>) -> Result<Arc<dyn KeySource>, Error> {
+        let before = before.into_iter().flat_map(|before| &before.sources);
+        let known = self.sources.iter().chain(before).find(|(it, _)| it == keys);
+        let source = match known {
+            Some((_, source)) => Arc::clone(source),
+            None => keys.open()?,
+        };
+        self.sources.push((keys.clone(), Arc::clone(&source)));
+        Ok(source)
+    }
+
+    /// The layer of a route.
+    pub(crate) fn layer(&self, guard: &Guard, jwt: &Jwt) -> Result<JwtLayer, Error> {
+        let (_, verifier) = self
+            .verifiers
+            .get(&guard.jwt)
+            .ok_or_else(|| format!("there is no [jwt.{}]", guard.jwt))?;
+        Ok(jwt.layer(verifier.clone(), guard)?)
+    }
+
+    /// All of them, by name.
+    pub(crate) fn verifiers(&self) -> impl Iterator<Item = (&str, &Verifier)> {
+        self.verifiers.iter().map(|(name, (_, verifier))| (name.as_str(), verifier))
+    }
+}
+
+impl fmt::Debug for Guards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guards").field("verifiers", &self.verifiers).finish_non_exhaustive()
+    }
+}
