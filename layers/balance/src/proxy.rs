@@ -69,6 +69,7 @@ pub use self::builder::{Around, HostPolicy, ProxyBuilder};
 pub use self::error::{ErrorKind, UpstreamError};
 pub use self::forwarded::{Fields, Forwarding};
 pub use self::future::ProxyFuture;
+pub use self::guard::fault;
 pub use self::pseudonym::Pseudonym;
 pub use self::respond::{Failure, ProxyBody};
 pub use self::service::Proxy;

@@ -7,8 +7,12 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Version};
 
-/// What is wrong with a request, if anything is.
-pub(super) fn fault<B>(request: &Request<B>) -> Option<&'static str> {
+/// What is wrong with the framing, the target or the host of a request, if anything is: servers could
+/// see another end or another host in it (RFC 9112 §11.2). [`Proxy`](super::Proxy) refuses such ones.
+///
+/// Where [`receive`](super::hop::receive) is called in front of it, this has to be asked before, since
+/// that removes the framing.
+pub fn fault<B>(request: &Request<B>) -> Option<&'static str> {
     let (uri, headers) = (request.uri(), request.headers());
     if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         let is_alone = headers.get_all(TRANSFER_ENCODING).iter().count() == 1;
