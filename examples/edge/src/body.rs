@@ -4,42 +4,100 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
 use tower_keep::auth::AuthBody;
 use tower_keep::cache::CacheBody;
 use tower_keep::compress::CompressBody;
 use tower_keep_balance::BalanceBody;
 use tower_keep_balance::proxy::{ProxyBody, Upstream, UpstreamBody, UpstreamFailures};
 
+use crate::claims::OurFields;
 use crate::exchange::Exchange;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Whether a request's content has turned out too long.
+/// How the content of a request comes, as those see it who wait for the response. All clones are the
+/// same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TooLong(Arc<AtomicBool>);
+pub(crate) struct Upload(Arc<Progress>);
 
-impl TooLong {
-    pub(crate) fn is_so(&self) -> bool {
-        self.0.load(Relaxed)
+#[derive(Debug, Default)]
+struct Progress {
+    too_long: AtomicBool,
+    too_slow: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Upload {
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.0.too_long.load(Relaxed)
+    }
+
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.0.too_slow.load(Relaxed)
+    }
+
+    /// The head of the response is there: from now on, the client may have nothing to say for as long
+    /// as it likes, as in calls of gRPC in which both sides stream.
+    pub(crate) fn answered(&self) {
+        self.0.answered.store(true, Relaxed);
     }
 }
 
-/// The content of a request, which breaks off where it is too long.
+/// The content of a request, which breaks off where it is too long, or doesn't go on.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
+    upload: Upload,
     /// What is left of its bound.
-    bound: Option<(u64, TooLong)>,
+    left: Option<u64>,
+    /// How long it may say nothing, and when that is over.
+    longest: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+    ours: Arc<OurFields>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, bound: Option<(u64, TooLong)>) -> Self {
-        Self { body, bound }
+    pub(crate) fn new(
+        body: Incoming,
+        bound: Option<u64>,
+        longest: Duration,
+        ours: Arc<OurFields>,
+    ) -> Self {
+        let upload = Upload::default();
+        Self { body, upload, left: bound, longest, alarm: None, is_waiting: false, ours }
+    }
+
+    pub(crate) fn upload(&self) -> Upload {
+        self.upload.clone()
+    }
+
+    /// Ready when it has said nothing for too long.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = match &mut self.alarm {
+            Some(alarm) => {
+                if !self.is_waiting {
+                    alarm.as_mut().reset(Instant::now() + self.longest);
+                }
+                alarm
+            }
+            None => self.alarm.insert(Box::pin(sleep(self.longest))),
+        };
+        self.is_waiting = true;
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if !self.upload.0.answered.load(Relaxed) {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(Instant::now() + self.longest);
+        }
     }
 }
 
@@ -51,17 +109,27 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let length =
-            frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref().map(Bytes::len));
-        if let (Some((left, too_long)), Some(length)) = (&mut self.bound, length) {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.poll_alarm(cx));
+            self.upload.0.too_slow.store(true, Relaxed);
+            return Poll::Ready(Some(Err("the content doesn't go on".into())));
+        };
+        self.is_waiting = false;
+        let Some(Ok(mut frame)) = frame else {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        };
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if let Some(left) = &mut self.left {
             let Some(rest) = left.checked_sub(length as u64) else {
-                too_long.0.store(true, Relaxed);
+                self.upload.0.too_long.store(true, Relaxed);
                 return Poll::Ready(Some(Err("the content is too long".into())));
             };
             *left = rest;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        if let Some(trailers) = frame.trailers_mut() {
+            self.ours.remove_from(trailers);
+        }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -35,7 +35,7 @@ pub(crate) use self::compress::Compress;
 pub(crate) use self::condition::{Condition, HostPattern, PathPattern};
 pub(crate) use self::discovery::{Discovery, Source};
 pub(crate) use self::jwt::{Guard, Jwt, Trust};
-pub(crate) use self::keys::Keys;
+pub(crate) use self::keys::{Keys, SystemClient};
 pub(crate) use self::listener::{Listener, Protocols};
 pub(crate) use self::pool::{Address, Core, Pool};
 pub(crate) use self::problem::Invalid;

@@ -22,6 +22,7 @@ use crate::config::{Listener, Protocols};
 use crate::face::Face;
 use crate::front::{Connection, answer};
 use crate::listening::Place;
+use crate::proxied;
 
 /// What is expected of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub(crate) struct Life {
 
 /// Serves `stream` until it ends, or is to.
 pub(crate) async fn serve(
-    stream: TcpStream,
-    client: SocketAddr,
+    mut stream: TcpStream,
+    mut client: SocketAddr,
     face: Arc<ArcSwap<Face>>,
     mut life: Life,
 ) {
@@ -57,6 +58,21 @@ pub(crate) async fn serve(
         let now = face.load();
         (now.tls.clone(), Arc::clone(&now.settings))
     };
+    if proxied::is_announced(client.ip(), &settings.proxy_protocol) {
+        let read = tokio::select! {
+            read = timeout(settings.header_timeout, proxied::read(&mut stream)) => read,
+            _ = life.phase.wait_for(|phase| *phase == Phase::Over) => return,
+        };
+        match read {
+            Ok(Ok(address)) => client = address.unwrap_or(client),
+            Ok(Err(error)) => {
+                return tracing::debug!(%client, %error, "a proxy doesn't say who is behind it");
+            }
+            Err(_) => {
+                return tracing::debug!(%client, "a proxy took too long to say who is behind it");
+            }
+        }
+    }
     let Some(tls) = tls else { return http(stream, client, false, &settings, face, life).await };
     let handshake = timeout(settings.header_timeout, tls.accept(stream));
     let accepted = tokio::select! {

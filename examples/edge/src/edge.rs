@@ -33,7 +33,7 @@ impl Edge {
         let (state, _) = State::new(config, None)?;
         let mut listening = Vec::new();
         for face in faces(&state)? {
-            listening.push(open(face).await?);
+            listening.push(open(face, &[]).await?);
         }
         let announced = state.config.announce.as_ref().map(announce).transpose()?;
         Ok(Self { path, state, listening, closing: JoinSet::new(), announced, level })
@@ -63,8 +63,7 @@ impl Edge {
         let config = Config::load(&self.path)?;
         let (state, updates) = State::new(config, Some(&self.state))?;
         // New sockets are opened first, as that can fail.
-        let mut shown = Vec::new();
-        let mut opened = Vec::new();
+        let (mut shown, mut added) = (Vec::new(), Vec::new());
         let mut known: Vec<_> = self.listening.iter().map(|it| Some(it.configured)).collect();
         for face in faces(&state)? {
             let address = Some(face.settings.address);
@@ -74,8 +73,16 @@ impl Edge {
                     *known = None;
                     shown.push((at, face));
                 }
-                None => opened.push(open(face).await?),
+                None => added.push(face),
             }
+        }
+        // Whoever is still known has found no face.
+        let leaving = self.listening.iter().zip(&known);
+        let leaving = leaving.filter(|(_, known)| known.is_some()).map(|(it, _)| it);
+        let leaving: Vec<_> = leaving.collect();
+        let mut opened = Vec::new();
+        for face in added {
+            opened.push(open(face, &leaving).await?);
         }
         let is_announced = state.config.announce == self.state.config.announce;
         let announcement = match &state.config.announce {
@@ -91,10 +98,9 @@ impl Edge {
         }
         let patience = self.state.config.server.drain_timeout;
         for (listening, known) in std::mem::take(&mut self.listening).into_iter().zip(known) {
-            // Whoever is still known has found no face.
             match known {
                 None => self.listening.push(listening),
-                Some(_) => drop(self.closing.spawn(listening.close(patience))),
+                Some(_) => drop(self.closing.spawn(listening.close(patience).await)),
             }
         }
         self.listening.extend(opened);
@@ -121,7 +127,7 @@ impl Edge {
         // Those in front may need a moment to hear of it.
         sleep(server.drain_delay).await;
         for listening in listening {
-            closing.spawn(listening.close(server.drain_timeout));
+            closing.spawn(listening.close(server.drain_timeout).await);
         }
         while closing.join_next().await.is_some() {}
     }
@@ -138,9 +144,9 @@ fn faces(state: &Arc<State>) -> Result<Vec<Face>, Error> {
     Ok(edges.chain(admin).collect::<Result<_, _>>()?)
 }
 
-async fn open(face: Face) -> Result<Listening, Error> {
+async fn open(face: Face, leaving: &[&Listening]) -> Result<Listening, Error> {
     let (name, address) = (face.settings.name.clone(), face.settings.address);
-    let opened = Listening::open(face).await;
+    let opened = Listening::open(face, leaving).await;
     opened.map_err(|error| format!("error: listener {name}: {address}: {error}").into())
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a request: it is looked at, finds its route, and is answered by that.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -8,11 +9,11 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Bytes, Incoming};
 use tower_keep_balance::Peer;
 use tower_keep_balance::proxy::interim::Interims;
-use tower_keep_balance::proxy::{asks_for_upgrade, hop};
+use tower_keep_balance::proxy::{asks_for_upgrade, fault, hop};
 
 use crate::activity::Activity;
 use crate::admin;
-use crate::body::{self, Content, RequestBody, ResponseBody, TooLong};
+use crate::body::{self, Content, RequestBody, ResponseBody};
 use crate::exchange::Exchange;
 use crate::face::{Face, Role};
 use crate::inside::{Does, redirect};
@@ -68,6 +69,12 @@ async fn route(
     if state.pseudonym.is_in(request.headers()) {
         return own(StatusCode::LOOP_DETECTED, "The origin leads back to the edge.\n");
     }
+    if let Some(fault) = fault(&request) {
+        tracing::debug!(fault, "a request is refused");
+        let mut response = own(StatusCode::BAD_REQUEST, "The request is not well-formed.\n");
+        close(&mut response, request.version());
+        return response;
+    }
     receive(&mut request);
     state.our_fields.remove_from(request.headers_mut());
     let path = request.uri().path();
@@ -87,7 +94,7 @@ async fn route(
     exchange.routed(&route.name);
     let peer = Peer::new(connection.client);
     request.extensions_mut().insert(if connection.is_tls { peer.tls() } else { peer });
-    let mut response = follow(route, face.settings.max_body, connection, request).await;
+    let mut response = follow(route, face, connection, request).await;
     outbound::set(response.headers_mut(), &route.response_headers);
     response
 }
@@ -95,12 +102,12 @@ async fn route(
 /// Does what the route says.
 async fn follow(
     route: &Route,
-    max_body: Option<u64>,
+    face: &Face,
     connection: &Connection,
     mut request: Request<Incoming>,
 ) -> Response<Content> {
     let bound = match *route.does {
-        Does::Cache(..) | Does::Forward(_) => route.max_body.unwrap_or(max_body),
+        Does::Cache(..) | Does::Forward(_) => route.max_body.unwrap_or(face.settings.max_body),
         // What nobody reads may be of any length.
         Does::Respond { .. } | Does::Redirect { .. } => None,
     };
@@ -108,8 +115,6 @@ async fn follow(
         return content_too_large(request.version());
     }
     let version = request.version();
-    let bound = bound.map(|bound| (bound, TooLong::default()));
-    let long = bound.as_ref().map(|(_, too_long)| too_long.clone());
     let turn = connection.interims.turn(version);
     if let Some(turn) = &turn {
         request.extensions_mut().insert(turn.sink());
@@ -117,10 +122,22 @@ async fn follow(
     if matches!(*route.does, Does::Cache(..)) && !asks_for_upgrade(&request) {
         name_scheme(&mut request, connection.is_tls);
     }
-    let response = route.answer(request.map(|body| RequestBody::new(body, bound))).await;
+    let (longest, ours) = (face.settings.body_timeout, Arc::clone(&face.state.our_fields));
+    let request = request.map(|body| RequestBody::new(body, bound, longest, ours));
+    let upload = request.body().upload();
+    let response = route.answer(request).await;
+    upload.answered();
     drop(turn);
-    if long.is_some_and(|long| long.is_so()) && !response.status().is_success() {
+    if response.status().is_success() {
+        return response;
+    }
+    if upload.is_too_long() {
         return content_too_large(version);
+    }
+    if upload.is_too_slow() {
+        let mut response = own(StatusCode::REQUEST_TIMEOUT, "The content doesn't go on.\n");
+        close(&mut response, version);
+        return response;
     }
     response
 }
@@ -185,11 +202,16 @@ fn content_length<B>(request: &Request<B>) -> Option<u64> {
 
 fn content_too_large(version: Version) -> Response<Content> {
     let mut response = own(StatusCode::PAYLOAD_TOO_LARGE, "The content is too long.\n");
+    // Rather than to read all of it.
+    close(&mut response, version);
+    response
+}
+
+/// Lets nothing follow on the connection.
+fn close<B>(response: &mut Response<B>, version: Version) {
     if version <= Version::HTTP_11 {
-        // Rather than to read all of it.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// A response of the edge's own.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tower_keep::auth::{JwtLayer, KeySource, Verifier, VerifierBuilder};
 
-use crate::config::{Guard, Jwt, Keys, Trust};
+use crate::config::{Guard, Jwt, Keys, SystemClient, Trust};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -22,11 +22,11 @@ impl Guards {
         config: &BTreeMap<String, Jwt>,
         before: Option<&Self>,
     ) -> Result<Self, Error> {
-        let mut guards = Self::default();
+        let (mut guards, system) = (Self::default(), SystemClient::default());
         for (name, jwt) in config {
             let known = before.and_then(|before| before.verifiers.get(name));
             let known = known.filter(|(trust, _)| *trust == jwt.trust);
-            let verifier = guards.verifier(&jwt.trust, before);
+            let verifier = guards.verifier(&jwt.trust, before, &system);
             let verifier = verifier.map_err(|error| format!("jwt.{name}: {error}"))?;
             let verifier = known.map_or(verifier, |(_, known)| known.clone());
             guards.verifiers.insert(name.clone(), (jwt.trust.clone(), verifier));
@@ -34,23 +34,32 @@ impl Guards {
         Ok(guards)
     }
 
-    fn verifier(&mut self, trust: &Trust, before: Option<&Self>) -> Result<Verifier, Error> {
+    fn verifier(
+        &mut self,
+        trust: &Trust,
+        before: Option<&Self>,
+        system: &SystemClient,
+    ) -> Result<Verifier, Error> {
         let verifier = Verifier::builder().max_len(trust.max_len).remember(trust.remember);
-        let issuers = trust
-            .issuers
-            .iter()
-            .map(|issuer| Ok::<_, Error>(issuer.issuer(self.source(&issuer.keys, before)?)));
+        let issuers = trust.issuers.iter().map(|issuer| {
+            Ok::<_, Error>(issuer.issuer(self.source(&issuer.keys, before, system)?))
+        });
         let issuers = issuers.collect::<Result<Vec<_>, _>>()?;
         Ok(issuers.into_iter().fold(verifier, VerifierBuilder::issuer).build()?)
     }
 
     /// One for all who have the same keys.
-    fn source(&mut self, keys: &Keys, before: Option<&Self>) -> Result<Arc<dyn KeySource>, Error> {
+    fn source(
+        &mut self,
+        keys: &Keys,
+        before: Option<&Self>,
+        system: &SystemClient,
+    ) -> Result<Arc<dyn KeySource>, Error> {
         let before = before.into_iter().flat_map(|before| &before.sources);
         let known = self.sources.iter().chain(before).find(|(it, _)| it == keys);
         let source = match known {
             Some((_, source)) => Arc::clone(source),
-            None => keys.open()?,
+            None => keys.open(system)?,
         };
         self.sources.push((keys.clone(), Arc::clone(&source)));
         Ok(source)

@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+#[cfg(unix)]
+use socket2::SockRef;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::TcpSocket;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -16,11 +20,16 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Life, Phase, serve};
 use crate::face::Face;
 
+/// How many connections the system keeps until they are taken: as many as tokio has it keep.
+#[cfg(unix)]
+const BACKLOG: u32 = 1024;
+
 /// One that is open. Its face can change at any time.
 pub(crate) struct Listening {
     /// As the configuration has it, where port 0 stands for any.
     pub(crate) configured: SocketAddr,
     pub(crate) local: SocketAddr,
+    socket: Arc<TcpListener>,
     face: Arc<ArcSwap<Face>>,
     phase: watch::Sender<Phase>,
     /// One task, which ends when this is dropped.
@@ -28,15 +37,24 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) async fn open(face: Face) -> io::Result<Self> {
+    /// Also where one of `leaving` still is, at another address that stands for the same: connections
+    /// are taken by the one or the other all the time.
+    pub(crate) async fn open(face: Face, leaving: &[&Self]) -> io::Result<Self> {
         let configured = face.settings.address;
-        let socket = TcpListener::bind(configured).await?;
+        let mut before = leaving.iter().filter(|it| it.local.port() == configured.port());
+        let socket = match (TcpListener::bind(configured).await, before.next()) {
+            (Err(error), Some(before)) if error.kind() == io::ErrorKind::AddrInUse => {
+                bind_beside(configured, &before.socket)?
+            }
+            (bound, _) => bound?,
+        };
+        let socket = Arc::new(socket);
         let local = socket.local_addr()?;
         let face = Arc::new(ArcSwap::from_pointee(face));
         let (phase, watched) = watch::channel(Phase::Serving);
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(socket, Arc::clone(&face), watched));
-        Ok(Self { configured, local, face, phase, accepting })
+        accepting.spawn(accept(Arc::clone(&socket), Arc::clone(&face), watched));
+        Ok(Self { configured, local, socket, face, phase, accepting })
     }
 
     pub(crate) fn show(&self, face: Face) {
@@ -47,23 +65,26 @@ impl Listening {
         self.face.load_full()
     }
 
-    /// Takes no more connections, and waits until the open ones have finished what they have; those
-    /// that take longer than `patience` are cut off.
-    pub(crate) async fn close(self, patience: Duration) {
-        let Self { phase, mut accepting, configured, .. } = self;
+    /// Takes no more connections: its address is free then. What it gives waits until the open ones have
+    /// finished what they have; those that take longer than `patience` are cut off.
+    pub(crate) async fn close(self, patience: Duration) -> impl Future<Output = ()> + Send {
+        let Self { phase, mut accepting, configured, socket, .. } = self;
         accepting.shutdown().await;
+        drop(socket);
         phase.send_replace(Phase::Draining);
-        if timeout(patience, phase.closed()).await.is_err() {
-            let left = phase.receiver_count();
-            tracing::warn!(%configured, left, "some clients have not taken their responses, and are left");
-            phase.send_replace(Phase::Over);
-            // But for WebSockets and their like, which end with the process.
-            let _ = timeout(Duration::from_secs(1), phase.closed()).await;
+        async move {
+            if timeout(patience, phase.closed()).await.is_err() {
+                let left = phase.receiver_count();
+                tracing::warn!(%configured, left, "some clients have not taken their responses, and are left");
+                phase.send_replace(Phase::Over);
+                // But for WebSockets and their like, which end with the process.
+                let _ = timeout(Duration::from_secs(1), phase.closed()).await;
+            }
         }
     }
 }
 
-async fn accept(socket: TcpListener, face: Arc<ArcSwap<Face>>, phase: watch::Receiver<Phase>) {
+async fn accept(socket: Arc<TcpListener>, face: Arc<ArcSwap<Face>>, phase: watch::Receiver<Phase>) {
     let room = Room::default();
     loop {
         // While there is none, clients wait in the socket's backlog.
@@ -80,6 +101,27 @@ async fn accept(socket: TcpListener, face: Arc<ArcSwap<Face>>, phase: watch::Rec
             }
         }
     }
+}
+
+/// The system lets two sockets have one port if both agree to it (`SO_REUSEPORT`).
+#[cfg(unix)]
+fn bind_beside(address: SocketAddr, other: &TcpListener) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    let other = SockRef::from(other);
+    other.set_reuse_port(true)?;
+    let bound = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
+    // If it stays, nobody else is to join it.
+    other.set_reuse_port(false)?;
+    let bound = bound?;
+    SockRef::from(&bound).set_reuse_port(false)?;
+    Ok(bound)
+}
+
+#[cfg(not(unix))]
+fn bind_beside(_: SocketAddr, _: &TcpListener) -> io::Result<TcpListener> {
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// How many connections there are.

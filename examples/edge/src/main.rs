@@ -34,6 +34,7 @@ mod listening;
 mod log;
 mod outbound;
 mod path;
+mod proxied;
 mod route;
 mod router;
 mod state;

@@ -14,10 +14,13 @@ use crate::config::{Certificate, Listener, Protocols};
 /// What accepts connections with TLS, if the listener has it.
 pub(crate) fn acceptor(listener: &Listener) -> Result<Option<TlsAcceptor>, Error> {
     let Some(certificates) = Certificates::new(&listener.certificates) else { return Ok(None) };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let config = match &listener.client_authorities {
+        None => config.with_no_client_auth(),
+        Some(it) => config.with_client_cert_verifier(Arc::clone(&it.verifier)),
+    };
+    let mut config = config.with_cert_resolver(Arc::new(certificates));
     let Protocols { http1, http2 } = listener.protocols;
     let offered = [(http2, &b"h2"[..]), (http1, b"http/1.1")];
     config.alpn_protocols =

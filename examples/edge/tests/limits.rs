@@ -165,3 +165,62 @@ fn a_websocket_counts_as_long_as_it_is_open() {
     drop(socket);
     assert_eq!(other.response().status(), "200");
 }
+
+/// The backend must not be blamed for it, or a client could have all of them ejected.
+#[test]
+fn content_that_does_not_go_on_is_given_up_and_no_backend_is_blamed() {
+    let origin = Origin::new(|head, stream| {
+        use std::io::Write as _;
+        let length = support::field(head, "content-length").map_or(0, |it| it.parse().unwrap());
+        let whole = stream.read_exact(&mut vec![0; length]).is_ok();
+        whole && stream.write_all(OK.as_bytes()).is_ok()
+    });
+    let listener = "body_timeout = \"300ms\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+        token = \"0123456789abcdef\"\n";
+    let edge = edge(&origin, listener);
+    let mut slow: Vec<_> = (0..10).map(|_| edge.client()).collect();
+    for client in &mut slow {
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhal");
+    }
+    for client in &mut slow {
+        let response = client.response();
+        let connection = response.field("connection");
+        assert_eq!((response.status(), connection), ("408", Some("close")), "{}", response.head);
+    }
+    let mut admin = support::Client::connect(edge.at_name("admin"));
+    admin.send("GET /pools HTTP/1.1\r\nhost: a\r\nauthorization: Bearer 0123456789abcdef\r\n\r\n");
+    let pools = admin.response().body;
+    assert!(pools.contains("\"ejections\":0") && !pools.contains("ejected"), "{pools}");
+    // One that goes on, if slowly, is heard.
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n");
+    for byte in ["h", "e", "l", "l", "o"] {
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(byte);
+    }
+    assert_eq!(client.response().status(), "200");
+}
+
+/// As in calls of gRPC in which both sides stream.
+#[test]
+fn who_has_an_answer_may_be_silent_for_as_long_as_it_likes() {
+    let origin = Origin::new(|_, stream| {
+        use std::io::Write as _;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").unwrap();
+        // The last chunk, as the edge writes it.
+        let mut content = Vec::new();
+        while !content.ends_with(b"\r\n0\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            content.push(byte[0]);
+        }
+        stream.write_all(b"heard").is_ok()
+    });
+    let edge = edge(&origin, "body_timeout = \"100ms\"\n");
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 200"));
+    std::thread::sleep(Duration::from_millis(500));
+    client.send("3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(client.bytes(5), b"heard");
+}

@@ -230,6 +230,28 @@ fn listeners_come_and_go() {
     assert_eq!(shares(&mut kept, 1)["one"], 1);
 }
 
+#[test]
+fn a_listener_can_move_to_all_addresses_of_its_port_and_back() {
+    let origin = named("one");
+    let pool = backends(&[(&origin, 1)]);
+    let one = origin_free();
+    let all = std::net::SocketAddr::from(([0; 4], one.port()));
+    let at =
+        |address: std::net::SocketAddr| format!("[[listener]]\naddress = \"{address}\"\n{pool}");
+    let edge = Edge::new(&at(one));
+    for address in [all, one, all] {
+        edge.reload(&at(address));
+        for _ in 0..20 {
+            assert_eq!(edge.get("/").body, "one", "{address}");
+        }
+        let other = std::net::SocketAddr::from(([127, 0, 0, 2], one.port()));
+        assert_eq!(TcpStream::connect(other).is_ok(), address == all, "{address}");
+    }
+    // Both would not begin, so they aren't taken either.
+    edge.reload_in_vain(&format!("[[listener]]\naddress = \"{one}\"\n{}", at(all)));
+    assert_eq!(edge.get("/").body, "one");
+}
+
 /// An address at which nobody listens.
 fn origin_free() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

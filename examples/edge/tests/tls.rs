@@ -5,9 +5,10 @@ mod support;
 
 use http::{Response, Version};
 use hyper::body::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use support::tls::{ask, certificate, connect};
+use support::tls::{ask, certificate, connect, connect_as};
 use support::{Directory, Edge, Origin, field, get};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -97,6 +98,50 @@ async fn a_new_certificate_is_shown_after_a_reload_and_open_connections_stay() {
     edge.wait_for_log("it doesn't go with the chain", 1);
     assert!(!chain.is_empty());
     assert!(connect(edge.address, "one.test", &new, BOTH).await.is_ok());
+}
+
+#[tokio::test]
+async fn clients_need_a_certificate_where_the_listener_says_whose() {
+    let directory = Directory::new();
+    let server = certificate(&directory, "one", &["one.test"]);
+    let [known, other] = ["known", "other"].map(|name| {
+        let pem = certificate(&directory, name, &["client.test"]);
+        (pem, std::fs::read_to_string(directory.0.join(format!("{name}.key"))).unwrap())
+    });
+    let origin = Origin::saying(OK);
+    let config = |authority: &str| {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\nclient_authorities = [\"{authority}.pem\"]\n\
+            certificates = [{{ chain = \"one.pem\", key = \"one.key\" }}]\n{}",
+            pool(&origin)
+        )
+    };
+    let edge = Edge::within(directory, &config("known"));
+    // In TLS 1.3, a client is refused only after its own handshake is done.
+    let status = |client| {
+        let server = &server;
+        let address = edge.address;
+        async move {
+            let connecting = connect_as(address, "one.test", server, &["http/1.1"], client);
+            let mut stream = connecting.await.ok()?;
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: one.test\r\n\r\n").await.ok()?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.ok()?;
+            Some(String::from_utf8(status.to_vec()).unwrap())
+        }
+    };
+    let of = |(chain, key): &'static (String, String)| Some((chain.as_str(), key.as_str()));
+    let (known, other) = (Box::leak(Box::new(known)), Box::leak(Box::new(other)));
+    let ok = Some("HTTP/1.1 200".to_owned());
+    assert_eq!(
+        [status(of(known)).await, status(of(other)).await, status(None).await],
+        [ok.clone(), None, None]
+    );
+    edge.reload(&config("other"));
+    assert_eq!([status(of(known)).await, status(of(other)).await], [None, ok.clone()]);
+    edge.reload_in_vain(&config("nowhere"));
+    edge.wait_for_log("nowhere.pem: No such file", 1);
+    assert_eq!(status(of(other)).await, ok);
 }
 
 #[test]

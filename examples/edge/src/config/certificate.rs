@@ -4,9 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 
@@ -53,6 +56,57 @@ impl Certificate {
             .map_err(|error| table.refuse("key", format!("it doesn't go with the chain: {error}")))
             .ok()
             .map(|key| Self { names, key: Arc::new(key) })
+    }
+}
+
+/// Whose certificates clients have to show.
+#[derive(Clone)]
+pub(crate) struct Authorities {
+    trusted: Vec<CertificateDer<'static>>,
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Authorities {
+    pub(super) fn read(listener: &Table<'_>, near: &Path) -> Option<Self> {
+        const KEY: &str = "client_authorities";
+        let paths = listener.get::<Vec<PathBuf>>(KEY).filter(|paths| !paths.is_empty())?;
+        if listener.value("certificates").is_none() {
+            listener.refuse(KEY, "it is for listeners with TLS, which have `certificates`");
+        }
+        let (mut trusted, mut roots) = (Vec::new(), RootCertStore::empty());
+        for path in paths {
+            let pem = read_path(listener, KEY, &path, near)?;
+            let before = trusted.len();
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let added = certificate.map_err(|error| error.to_string()).and_then(|it| {
+                    trusted.push(it.clone());
+                    roots.add(it).map_err(|error| error.to_string())
+                });
+                added
+                    .map_err(|why| listener.refuse(KEY, format!("{}: {why}", path.display())))
+                    .ok()?;
+            }
+            if trusted.len() == before {
+                let why = format!("{}: the file has no certificate in PEM", path.display());
+                listener.refuse(KEY, why);
+            }
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        // Without any, that is told already.
+        Some(Self { trusted, verifier: verifier.build().ok()? })
+    }
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.trusted == other.trusted
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorities").field("trusted", &self.trusted.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where an issuer's keys come from: what it publishes, or a file.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,17 @@ use super::table::Table;
 pub(crate) enum Keys {
     File(File),
     Remote(Remote),
+}
+
+/// The client that trusts whom the system does. Who that is is read once for all issuers, which takes
+/// a while.
+#[derive(Default)]
+pub(crate) struct SystemClient(OnceCell<Option<HttpsClient>>);
+
+impl SystemClient {
+    fn get(&self) -> Option<HttpsClient> {
+        self.0.get_or_init(|| HttpsClient::new().ok()).clone()
+    }
 }
 
 /// A file, which is watched.
@@ -121,13 +133,19 @@ impl Keys {
     }
 
     /// The keys, which are read or fetched from now on. To be called within a tokio runtime.
-    pub(crate) fn open(&self) -> Result<Arc<dyn KeySource>, BuildError> {
+    pub(crate) fn open(&self, system: &SystemClient) -> Result<Arc<dyn KeySource>, BuildError> {
         Ok(match self {
             Self::File(file) => Arc::new(file.builder().build()?),
-            Self::Remote(remote) => Arc::new(match &remote.authority {
-                Some(pem) => remote.builder().client(HttpsClient::trusting(pem)?).build()?,
-                None => remote.builder().build()?,
-            }),
+            Self::Remote(remote) => {
+                let client = match &remote.authority {
+                    Some(pem) => Some(HttpsClient::trusting(pem)?),
+                    None => system.get(),
+                };
+                Arc::new(match client {
+                    Some(client) => remote.builder().client(client).build()?,
+                    None => remote.builder().build()?,
+                })
+            }
         })
     }
 }
@@ -223,19 +241,10 @@ impl Remote {
                 return;
             }
         }
-        match &self.authority {
-            Some(pem) => {
-                if let Err(why) = HttpsClient::trusting(pem) {
-                    table.refuse("authority", why);
-                }
-            }
-            None if self.allow_http => {}
-            None => {
-                if let Err(why) = HttpsClient::new() {
-                    let why = why.to_string().replace(" with HttpsClient::trusting", "");
-                    table.refuse("authority", why);
-                }
-            }
+        if let Some(pem) = &self.authority
+            && let Err(why) = HttpsClient::trusting(pem)
+        {
+            table.refuse("authority", why);
         }
     }
 

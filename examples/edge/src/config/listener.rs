@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use toml::Spanned;
+use tower_keep_balance::proxy::IpNet;
 
 use super::Once;
-use super::certificate::Certificate;
+use super::certificate::{Authorities, Certificate};
 use super::table::Table;
 use super::value::Bound;
 
@@ -27,12 +28,18 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     /// With TLS, if there are some. The first is for clients that name none of the others.
     pub(crate) certificates: Vec<Certificate>,
+    /// Who has to have certified clients, if they have to be.
+    pub(crate) client_authorities: Option<Authorities>,
+    /// Who says in front of a connection whom it is from.
+    pub(crate) proxy_protocol: Vec<IpNet>,
     pub(crate) protocols: Protocols,
     /// To which port of HTTPS every request is redirected, if it is.
     pub(crate) redirect: Option<u16>,
     pub(crate) max_connections: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// How long a client may be silent in the middle of a request's content.
+    pub(crate) body_timeout: Duration,
     pub(crate) max_header_size: usize,
     pub(crate) max_headers: usize,
     pub(crate) max_streams: u32,
@@ -46,11 +53,14 @@ impl Listener {
             name: address.to_string(),
             address,
             certificates: Vec::new(),
+            client_authorities: None,
+            proxy_protocol: Vec::new(),
             protocols: Protocols { http1: true, http2: true },
             redirect: None,
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
             max_header_size: 64 << 10,
             max_headers: 100,
             max_streams: 200,
@@ -93,6 +103,8 @@ impl Listener {
             name: table.or("name", standard.name),
             address: standard.address,
             certificates,
+            client_authorities: Authorities::read(table, near),
+            proxy_protocol: table.or("proxy_protocol", Vec::new()),
             protocols: protocols(table),
             redirect: redirects.then_some(port),
             max_connections: table.within(
@@ -102,6 +114,7 @@ impl Listener {
             ),
             header_timeout: positive(table, "header_timeout", standard.header_timeout),
             idle_timeout: positive(table, "idle_timeout", standard.idle_timeout),
+            body_timeout: positive(table, "body_timeout", standard.body_timeout),
             max_header_size: size(table, "max_header_size", standard.max_header_size, 8 << 10),
             max_headers: table.within("max_headers", standard.max_headers, 1..=10_000),
             max_streams: table.within("max_streams", standard.max_streams, 1..=u32::MAX),
