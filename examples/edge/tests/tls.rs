@@ -205,7 +205,7 @@ fn backends_with_tls_are_checked_and_asked_and_others_are_not_trusted() {
             [admin]\naddress = \"127.0.0.1:0\"\ntoken = \"0123456789abcdef\"\n\
             [pool.app]\nbackends = [\"https://{}\"]\nwhen_none_healthy = \"refuse\"\n\
             [pool.app.tls]\nauthorities = [\"{trusted}\"]\nserver_name = \"one.test\"\n\
-            [pool.app.health]\ninterval = \"50ms\"\nrise = 1\nfall = 1\ninitially = \"unhealthy\"\n",
+            [pool.app.health]\ninterval = \"500ms\"\nrise = 1\nfall = 1\ninitially = \"unhealthy\"\n",
             inner.address
         )
     };
