@@ -1,4 +1,5 @@
-//! The future of a call: a token whose key must be looked for is awaited, then the inner service.
+//! The future of a call: a token whose key must be looked for is awaited, then the inner service, until
+//! it is ready and until it answers.
 
 use std::fmt;
 use std::pin::Pin;
@@ -41,9 +42,33 @@ pin_project! {
 struct Waiting<S, C, ReqBody> {
     verify: Verify<C>,
     place: Place,
-    /// With the service that was made ready for it. None once it was called.
-    call: Option<(Request<ReqBody>, S)>,
+    /// None once the inner service was called with it.
+    request: Option<Request<ReqBody>>,
+    /// Not ready before the request is to be let through.
+    inner: S,
     gate: Arc<Gate<C>>,
+    /// Once the request is to be let through.
+    mark: Option<Mark>,
+}
+
+impl<S, C, ReqBody> Waiting<S, C, ReqBody>
+where
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    /// Whether the request is to be let through, once that is known.
+    fn poll_admitted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Response<Bytes>>> {
+        let (None, Some(request)) = (&self.mark, &mut self.request) else {
+            return Poll::Ready(Ok(()));
+        };
+        let result = ready!(Pin::new(&mut self.verify).poll(cx));
+        Poll::Ready(match self.gate.admit(request, Some(self.place), Some(result)) {
+            Ok(mark) => {
+                self.mark = Some(mark);
+                Ok(())
+            }
+            Err(denial) => Err(self.gate.answers.answer(denial, &Asked::by(request))),
+        })
+    }
 }
 
 impl<S, C, ReqBody> JwtFuture<S, C, ReqBody>
@@ -57,7 +82,8 @@ where
         inner: S,
         gate: Arc<Gate<C>>,
     ) -> Self {
-        let waiting = Waiting { verify, place, call: Some((request, inner)), gate };
+        let request = Some(request);
+        let waiting = Waiting { verify, place, request, inner, gate, mark: None };
         Self { state: State::Verifying { waiting: Box::new(waiting) } }
     }
 
@@ -81,21 +107,19 @@ where
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {
-                StateProj::Verifying { waiting } => {
-                    let result = ready!(Pin::new(&mut waiting.verify).poll(cx));
-                    // None only after it was done.
-                    let Some((mut request, mut inner)) = waiting.call.take() else {
-                        return Poll::Pending;
-                    };
-                    match waiting.gate.admit(&mut request, Some(waiting.place), Some(result)) {
-                        Ok(mark) => State::Called { future: inner.call(request), mark },
-                        Err(denial) => {
-                            let response =
-                                waiting.gate.answers.answer(denial, &Asked::by(&request));
-                            State::Refused { response: Some(response) }
-                        }
+                StateProj::Verifying { waiting } => match ready!(waiting.poll_admitted(cx)) {
+                    Ok(()) => {
+                        ready!(waiting.inner.poll_ready(cx))?;
+                        // None only after it was done.
+                        let (Some(request), Some(mark)) =
+                            (waiting.request.take(), waiting.mark.take())
+                        else {
+                            return Poll::Pending;
+                        };
+                        State::Called { future: waiting.inner.call(request), mark }
                     }
-                }
+                    Err(response) => State::Refused { response: Some(response) },
+                },
                 StateProj::Called { future, mark } => {
                     let mut response = ready!(future.poll(cx))?;
                     mark.put(&mut response);

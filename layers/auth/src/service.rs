@@ -19,7 +19,7 @@ use crate::verified::Untyped;
 ///
 /// It is ready when the inner service is. A token that is known, and every other whose key is, is
 /// judged at once, and the inner service called before `call` returns; only one whose key must be
-/// looked for is awaited.
+/// looked for is awaited, and the inner service made ready once more when it is there.
 #[must_use]
 pub struct Jwt<S, C = Untyped> {
     inner: S,
@@ -65,9 +65,11 @@ where
                 }
                 Err(verify) => {
                     let place = found.place;
-                    // The one that was made ready is the one to call.
-                    let clone = self.inner.clone();
-                    let inner = std::mem::replace(&mut self.inner, clone);
+                    // Nobody has verified the token, so it holds no place that others may need: what
+                    // was made ready for it is dropped, and another one made ready when its key is
+                    // there.
+                    self.inner = self.inner.clone();
+                    let inner = self.inner.clone();
                     let gate = Arc::clone(gate);
                     return JwtFuture::verifying(verify, place, request, inner, gate);
                 }

@@ -7,8 +7,6 @@
 mod support;
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, VARY, WWW_AUTHENTICATE};
@@ -17,12 +15,10 @@ use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 use serde_json::json;
 use support::{claims, clock, issuer, key, token, with};
-use tokio::sync::Notify;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_keep_auth::{
-    Algorithm, AuthBody, BuildError, Denial, Identity, Issuer, JwtLayer, JwtLayerBuilder,
-    KeySource, Keys, LookAgain, Looked, Refusal, Require, RequireLayer, SigningKey, Verified,
-    Verifier, Wanted,
+    Algorithm, AuthBody, BuildError, Denial, Identity, Issuer, JwtLayer, JwtLayerBuilder, Require,
+    RequireLayer, SigningKey, Verified, Verifier,
 };
 
 #[derive(Debug, Deserialize)]
@@ -300,101 +296,6 @@ async fn refusals_have_a_body_if_wanted_and_never_to_head() {
     let answer = ask_by(&layer.build().unwrap(), &expired()).await;
     assert_eq!((&*answer.body, answer.field(CACHE_CONTROL)), ("expired", "private"));
     assert!(answer.field(WWW_AUTHENTICATE).starts_with("Bearer"));
-}
-
-/// Has no keys until it is asked, and then only when it is told to.
-struct Late {
-    keys: Keys,
-    go_on: Arc<Notify>,
-    finds: bool,
-}
-
-impl KeySource for Late {
-    fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
-    fn look_again(&self, _: Wanted<'_>) -> Option<LookAgain> {
-        let (keys, go_on) = (self.keys.clone(), Arc::clone(&self.go_on));
-        let finds = self.finds;
-        Some(Box::pin(async move {
-            go_on.notified().await;
-            if finds {
-                keys.replace(signing().verifying_key().clone());
-            }
-            Looked::Asked
-        }))
-    }
-}
-
-fn late(finds: bool) -> (JwtLayer<Account>, Arc<Notify>) {
-    let go_on = Arc::new(Notify::new());
-    let source = Late { keys: Keys::unavailable(), go_on: Arc::clone(&go_on), finds };
-    let issuer = Issuer::new(support::ISSUER).key_source(source).audience(support::AUDIENCE);
-    let verifier = Verifier::builder().issuer(issuer).clock(clock()).typed().build().unwrap();
-    (JwtLayer::builder(verifier).optional().ignore_invalid().build().unwrap(), go_on)
-}
-
-#[tokio::test]
-async fn while_no_keys_are_known_the_answer_is_to_come_again() {
-    let (layer, go_on) = late(false);
-    go_on.notify_one();
-    let answer = ask_by(&layer, &good()).await;
-    assert_eq!(answer.head.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!((answer.field("retry-after"), answer.field(WWW_AUTHENTICATE)), ("5", ""));
-    assert_eq!(answer.denial(), &Denial::Unavailable(Refusal::KeysUnavailable));
-    go_on.notify_one();
-    let [(name, value)] = bearer(&good());
-    let fields = [(name, &*value), ("content-type", "application/grpc")];
-    assert_eq!(ask(&layer, request("/s.S/M", &fields)).await.field("grpc-status"), "14");
-}
-
-/// Panics when it is called unready; no clone is ready.
-#[derive(Debug, Default)]
-struct Strict {
-    is_ready: bool,
-}
-
-impl Clone for Strict {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Service<Request<Full<Bytes>>> for Strict {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.is_ready = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
-        assert!(std::mem::take(&mut self.is_ready), "called unready");
-        std::future::ready(Ok(Response::default()))
-    }
-}
-
-#[tokio::test]
-async fn calls_the_service_that_was_made_ready_at_once_or_when_the_key_was_found() {
-    let require = RequireLayer::new(Require::token()).unwrap();
-    let (layer, go_on) = late(true);
-    let mut service = layer.layer(require.layer(Strict::default()));
-    let [(name, value)] = bearer(&good());
-    let first = service.ready().await.unwrap().call(request("/x", &[(name, &value)]));
-    // The service goes on without what the first request took with it.
-    let anonymous = service.ready().await.unwrap().call(request("/x", &[]));
-    assert_eq!(anonymous.await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    go_on.notify_one();
-    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
-    for _ in 0..3 {
-        let again = service.ready().await.unwrap().call(request("/x", &[(name, &value)]));
-        // Not only ready at the first look: called before.
-        assert!(format!("{again:?}").contains("Called"));
-        assert_eq!(again.await.unwrap().status(), StatusCode::OK);
-    }
 }
 
 #[test]
