@@ -39,7 +39,10 @@ impl Asked {
     }
 
     pub(crate) fn with(method: &Method, headers: &HeaderMap) -> Self {
-        Self { grpc: grpc::media_type(headers).cloned(), head: method == Method::HEAD }
+        // A call of gRPC is a POST. What else says that it is one may be asked on behalf of another
+        // request, whose fields it has, by who takes a status of 200 for a yes.
+        let grpc = (method == Method::POST).then(|| grpc::media_type(headers).cloned()).flatten();
+        Self { grpc, head: method == Method::HEAD }
     }
 }
 
@@ -57,7 +60,7 @@ impl Answers {
         }
         if matches!(denial, Denial::Unavailable(_)) {
             let after = self.retry_after;
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(render) = &self.render {

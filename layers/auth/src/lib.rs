@@ -78,6 +78,10 @@
 //! | keys not known | 503, `Retry-After` | none | `UNAVAILABLE` |
 //! | something required, and no [`JwtLayer`] outside | 500 | none | `INTERNAL` |
 //!
+//! A call of gRPC or gRPC-Web is a POST of its media type. Whatever else a request says that it is, it is
+//! answered by HTTP, so that who asks on behalf of others by GET, as nginx does by `auth_request`, takes
+//! no refusal for a yes.
+//!
 //! Which of its checks failed, the client isn't told; [`Stats`], events of `tracing`, and the [`Denial`]
 //! in the extensions of the response say it.
 //!

@@ -10,6 +10,8 @@ use percent_encoding::percent_decode_str;
 /// Two tokens, or one that is sent twice (RFC 6750 §2).
 const SEVERAL: &str = "the request has more than one token";
 
+const NO_TOKEN: &str = "the Authorization field has no token";
+
 /// Where tokens are looked for beside `Authorization`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
@@ -35,7 +37,7 @@ impl Found<'_> {
     /// and what was accepted has the form.
     pub(crate) fn malformed(&self) -> Option<&'static str> {
         let why = match self.place {
-            Place::Authorization => "the Authorization field has no token",
+            Place::Authorization => NO_TOKEN,
             Place::Cookie | Place::Query => "the token has characters that no token has",
         };
         (!is_token68(&self.token)).then_some(why)
@@ -114,13 +116,24 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, &'static str> {
     if fields.next().is_some() {
         return Err("the request has more than one Authorization field");
     }
-    let field = field.as_bytes();
-    let end = field.iter().position(|byte| *byte == b' ').unwrap_or(field.len());
-    let (scheme, token) = field.split_at_checked(end).unwrap_or((field, b""));
+    // HTTP/2 leaves white space there.
+    let field = field.as_bytes().trim_ascii();
+    // Whatever ends the scheme: what somebody inside could take for a token isn't another scheme's.
+    let end = field.iter().position(|byte| !is_tchar(*byte)).unwrap_or(field.len());
+    let (scheme, rest) = field.split_at_checked(end).unwrap_or((field, b""));
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
         return Ok(None);
     }
-    Ok(Some(token.trim_ascii()))
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    if spaces == 0 {
+        return Err(NO_TOKEN);
+    }
+    Ok(Some(rest.get(spaces..).unwrap_or_default()))
+}
+
+/// RFC 9110 §5.6.2: what a scheme is made of.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// RFC 9110 §11.2, which is `b64token` of RFC 6750 §2.1.
@@ -249,9 +262,17 @@ mod tests {
         is_refused("/?access_token=a&access_token=a", &[]);
         is_refused("/", &[("cookie", "t=a; t=b")]);
         is_refused("/", &[("cookie", "t=a"), ("cookie", "t=a")]);
-        for field in
-            ["Bearer", "Bearer ", "Bearer a b", "Bearer a, Bearer b", "Bearer =", "Bearer a=b"]
-        {
+        for field in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a, Bearer b",
+            "Bearer =",
+            "Bearer a=b",
+            "Bearer\ta",
+            "Bearer \ta",
+            "Bearer,a",
+        ] {
             is_refused("/", &[("authorization", field)]);
         }
         is_refused("/?access_token=a%20b", &[]);

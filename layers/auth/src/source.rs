@@ -101,7 +101,6 @@ pub(crate) struct Live {
 
 /// A key in a cell, for as long as it is there without a break. What was verified by it is good for
 /// no longer.
-#[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) key: Arc<Key>,
     identity: Identity,
@@ -111,6 +110,13 @@ pub(crate) struct Slot {
 impl Slot {
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+}
+
+/// Without what identifies it: a secret could be guessed by that.
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
     }
 }
 

@@ -264,6 +264,7 @@ async fn calls_of_grpc_are_answered_by_a_status_in_the_head() {
             [(vec![], "16"), (bearer(&good()).to_vec(), "7"), (bearer("x").to_vec(), "16")]
         {
             let mut request = request("/s.S/M", &[("content-type", media_type)]);
+            *request.method_mut() = Method::POST;
             for (name, value) in &fields {
                 request.headers_mut().append(*name, value.parse().unwrap());
             }
@@ -273,6 +274,53 @@ async fn calls_of_grpc_are_answered_by_a_status_in_the_head() {
             assert_eq!(answer.field("content-type"), media_type);
             assert!(!answer.field("grpc-message").is_empty() && answer.body.is_empty());
         }
+    }
+}
+
+/// Who asks on behalf of others, as nginx does by `auth_request`, asks by GET, passes their fields on
+/// and takes each 200 for a yes.
+#[tokio::test]
+async fn what_is_called_grpc_and_can_not_be_is_refused_as_all_else() {
+    let layer = builder().build().unwrap();
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT] {
+        let mut request = request("/auth", &[("content-type", "application/grpc")]);
+        *request.method_mut() = method.clone();
+        let answer = ask(&layer, request).await;
+        assert_eq!(answer.head.status(), StatusCode::UNAUTHORIZED, "{method}");
+        assert!(
+            !answer.field(WWW_AUTHENTICATE).is_empty() && answer.field("grpc-status").is_empty()
+        );
+    }
+}
+
+/// What inner services may take for a token is one that was verified, or isn't there.
+#[tokio::test]
+async fn nothing_that_looks_like_a_token_passes_by_unverified() {
+    let layer = builder().optional().build().unwrap();
+    for field in
+        ["Bearer\ta.b.c", "Bearer,a.b.c", "bearer=a.b.c", "BEARER\"a.b.c\"", "Bearer:a.b.c"]
+    {
+        let answer = ask(&layer, request("/x", &[("authorization", field)])).await;
+        assert_eq!(answer.head.status(), StatusCode::BAD_REQUEST, "{field}");
+    }
+    // HTTP/2 leaves white space at the ends to whoever reads the field.
+    let mut spaced = request("/x", &[]);
+    let field = http::HeaderValue::from_bytes(b" Bearer a.b.c").unwrap();
+    spaced.headers_mut().insert(AUTHORIZATION, field);
+    assert_eq!(ask(&layer, spaced).await.head.status(), StatusCode::UNAUTHORIZED);
+    let other = ask(&layer, request("/x", &[("authorization", "Bearer-Like a.b.c")])).await;
+    assert!(other.body.starts_with("nobody"));
+}
+
+/// Not even what a secret could be guessed by.
+#[test]
+fn nothing_of_a_secret_is_shown() {
+    let key = key(Algorithm::Hs256);
+    let verifier = Verifier::builder().issuer(issuer(&key)).build().unwrap();
+    let layer = JwtLayer::builder(verifier).build().unwrap();
+    let keys = tower_keep_auth::Keys::new(key.verifying_key().clone());
+    for shown in [format!("{layer:?}"), format!("{keys:?}"), format!("{key:?}")] {
+        assert!(shown.contains("HS256") && !shown.contains("identity"), "{shown}");
     }
 }
 
