@@ -147,14 +147,21 @@ impl<C> Sessions<C> {
         if !token::is_session(session) {
             return Ok(false);
         }
+        let mut loaded = self.load(session).await?;
+        if loaded.is_none() {
+            return Ok(false);
+        }
+        // First, since this may be cancelled: a session that is ended has no access tokens left, and
+        // one that is revoked can't be refreshed.
+        let revoked = self.revoke(session).await;
         for _ in 0..ATTEMPTS {
-            let Some((kept, mut record)) = self.load(session).await? else { return Ok(false) };
+            let Some((kept, mut record)) = loaded else { return revoked.map(|()| false) };
             let was_live = !record.ended && self.manager.now() < record.until;
             record.ended = true;
             if self.store.swap(session, Some(&kept), record.to_kept()?).await? {
-                self.revoke(session).await?;
-                return Ok(was_live);
+                return revoked.map(|()| was_live);
             }
+            loaded = self.load(session).await?;
         }
         Err(RefreshError::Contended)
     }

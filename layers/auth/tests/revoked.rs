@@ -5,15 +5,16 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{AUDIENCE, ISSUER, NOW, claims, clock, issuer, key, token, with};
+use tokio::time::timeout;
 use tower_keep_auth::{
     Algorithm, Check, Clock, Grant, InMemorySessions, JwtManager, NumericDate, Reach, RefreshError,
-    Refusal, Revocable, RevocationList, Revocations, Revoking, Sessions, SigningKey, Target,
-    Verifier,
+    RefreshFuture, RefreshRecord, RefreshStore, Refusal, Revocable, RevocationList, Revocations,
+    Revoking, Sessions, SigningKey, Target, Verifier,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -217,6 +218,57 @@ async fn a_session_that_ends_takes_its_access_tokens_with_it() {
         assert_eq!(manager.verify(&tokens.access.token).unwrap_err(), Refusal::Revoked);
     }
     assert!(manager.verify(&other.access.token).is_ok());
+}
+
+/// A store whose answers get lost: what was asked of it is done, and nobody hears of it.
+#[derive(Clone, Debug)]
+struct Mute(Arc<InMemorySessions>, Arc<AtomicBool>);
+
+impl RefreshStore for Mute {
+    fn load<'a>(&'a self, session: &'a str) -> RefreshFuture<'a, Option<RefreshRecord>> {
+        self.0.load(session)
+    }
+
+    fn swap<'a>(
+        &'a self,
+        session: &'a str,
+        expected: Option<&'a RefreshRecord>,
+        record: RefreshRecord,
+    ) -> RefreshFuture<'a, bool> {
+        Box::pin(async move {
+            let swapped = self.0.swap(session, expected, record).await;
+            if self.1.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            swapped
+        })
+    }
+}
+
+/// Whoever asks may hang up at any time, and a process may end.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ended_by_who_goes_away_takes_its_access_tokens_with_it() {
+    let clock = clock();
+    let list = list(&clock);
+    let manager = manager(&clock, &list);
+    let is_mute = Arc::<AtomicBool>::default();
+    let store = Mute(InMemorySessions::default().clock(clock.clone()).into(), is_mute.clone());
+    let sessions = manager.sessions(store).build().unwrap();
+    let ended = sessions.begin(Grant::new("user:1")).await.unwrap();
+    let reused = sessions.begin(Grant::new("user:1")).await.unwrap();
+    let next = sessions.refresh(&reused.refresh, None).await.unwrap();
+    clock.advance(10 * SECOND);
+    is_mute.store(true, Ordering::Relaxed);
+    assert!(timeout(SECOND, sessions.end(&ended.refresh)).await.is_err());
+    assert!(timeout(SECOND, sessions.refresh(&reused.refresh, None)).await.is_err());
+    is_mute.store(false, Ordering::Relaxed);
+    for token in [&ended.refresh, &next.refresh] {
+        let error = sessions.refresh(token, None).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Ended));
+    }
+    for tokens in [&ended, &next] {
+        assert_eq!(manager.verify(&tokens.access.token).unwrap_err(), Refusal::Revoked);
+    }
 }
 
 #[tokio::test]
