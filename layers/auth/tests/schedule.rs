@@ -7,6 +7,7 @@ mod support;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,9 +17,13 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{Empty, Full};
 use support::fake::{Answer, Fake, MINUTE, SECOND, URL, saying};
 use support::{fresh, jwks, keys, trusting};
+use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep};
 use tower::{Service, service_fn};
-use tower_keep_auth::{BuildError, FetchError, KeySource, Refusal, RemoteKeys, RemoteKeysBuilder};
+use tower_keep_auth::{
+    Algorithm, BuildError, FetchError, KeySource, Refusal, RemoteKeys, RemoteKeysBuilder,
+    SigningKey,
+};
 
 /// How long after the first fetch the second one comes.
 async fn lifetime(fake: Fake) -> Duration {
@@ -284,6 +289,53 @@ async fn a_client_is_made_ready_and_may_panic() {
     advance(2 * SECOND).await;
     sleep(SECOND).await;
     assert_eq!((source.stats().failures, source.error().is_none()), (1, true));
+}
+
+/// To check 256 keys takes long enough for others to be held up.
+#[tokio::test(start_paused = true)]
+async fn a_set_of_many_keys_is_read_while_others_run() {
+    let keys: Vec<_> = (0..256).map(|_| SigningKey::generate(Algorithm::Es256).unwrap()).collect();
+    let fake = Fake::with(&keys.iter().collect::<Vec<_>>());
+    let (ran, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let other = tokio::spawn({
+        let (ran, over) = (Arc::clone(&ran), Arc::clone(&over));
+        async move {
+            while !over.load(Relaxed) {
+                ran.fetch_add(1, Relaxed);
+                yield_now().await;
+            }
+        }
+    });
+    let source = fake.keys(|builder| builder);
+    source.ready().await.unwrap();
+    over.store(true, Relaxed);
+    other.await.unwrap();
+    assert_eq!(source.keys().len(), Some(256));
+    assert!(ran.load(Relaxed) >= 256, "{ran:?}");
+}
+
+/// Who wants no bound says the longest there is.
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_that_can_be_said_are_no_reason_to_fail() {
+    let [key, new] = keys();
+    let fake = saying("max-age=18446744073709551615", &[&key]);
+    let source = fake.keys(|builder| {
+        builder
+            .refresh_between(SECOND, Duration::MAX)
+            .retry(SECOND, Duration::MAX)
+            .max_stale(Duration::MAX)
+            .timeout(Duration::MAX)
+            .max_wait(Duration::MAX)
+    });
+    source.ready().await.unwrap();
+    let verifier = trusting(source.clone());
+    sleep(MINUTE).await;
+    fake.publishes(&[&new]);
+    assert!(verifier.verify(&fresh(&new)).await.is_ok(), "keys are still fetched");
+    let source = fake.keys(|builder| builder.look_interval(Duration::MAX));
+    assert!(source.ready().await.is_ok());
+    sleep(60 * MINUTE).await;
+    assert!(fake.asked() > 3, "keys are still fetched: {}", fake.asked());
 }
 
 type Set = fn(RemoteKeysBuilder) -> RemoteKeysBuilder;

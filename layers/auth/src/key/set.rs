@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::Key;
 use super::jwk::{self, Jwk};
@@ -56,7 +57,31 @@ pub struct Skipped {
 #[derive(Deserialize)]
 struct Document<'a> {
     #[serde(borrow)]
-    keys: Vec<&'a serde_json::value::RawValue>,
+    keys: Vec<&'a RawValue>,
+}
+
+/// The keys in a set, each as it is written.
+fn members(json: &[u8]) -> Result<Vec<&RawValue>, KeyError> {
+    if json.len() > MAX_LEN {
+        return Err(KeyError::Jwk("the set is larger than 256 KiB"));
+    }
+    let document: Document<'_> = serde_json::from_str(jwk::checked(json)?)
+        .map_err(|_| KeyError::Jwk("it is no set: a JSON object with `keys`, a list"))?;
+    if document.keys.len() > MAX_KEYS {
+        return Err(KeyError::Jwk("the set has more than 256 keys"));
+    }
+    Ok(document.keys)
+}
+
+/// What may be believed of a key that anybody can read.
+fn public(jwk: &Jwk) -> Result<Key, KeyError> {
+    if jwk.is_symmetric() {
+        return Err(KeyError::Jwk("a secret in a public set is none"));
+    }
+    if jwk.is_private() {
+        return Err(KeyError::Jwk("its private part was published"));
+    }
+    jwk.read()
 }
 
 impl KeySet {
@@ -69,15 +94,19 @@ impl KeySet {
     ///
     /// [`KeyError::Jwk`] if it is no set at all, or too large.
     pub fn from_jwks(json: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        Self::read(json.as_ref(), |jwk| {
-            if jwk.is_symmetric() {
-                return Err(KeyError::Jwk("a secret in a public set is none"));
-            }
-            if jwk.is_private() {
-                return Err(KeyError::Jwk("its private part was published"));
-            }
-            jwk.read()
-        })
+        Self::read(json.as_ref(), public)
+    }
+
+    /// As [`from_jwks`](Self::from_jwks), and lets others run between two keys: to check a whole set of
+    /// them can take a second.
+    #[cfg(feature = "jwks")]
+    pub(crate) async fn from_jwks_by_turns(json: &[u8]) -> Result<Self, KeyError> {
+        let mut set = Self::default();
+        for (index, raw) in members(json)?.into_iter().enumerate() {
+            set.take(index, raw, public);
+            tokio::task::yield_now().await;
+        }
+        Ok(set)
     }
 
     /// All keys in a set in JSON that only its owner can read: secrets too, and the public parts of
@@ -91,26 +120,22 @@ impl KeySet {
     }
 
     fn read(json: &[u8], read: impl Fn(&Jwk) -> Result<Key, KeyError>) -> Result<Self, KeyError> {
-        if json.len() > MAX_LEN {
-            return Err(KeyError::Jwk("the set is larger than 256 KiB"));
-        }
-        let document: Document<'_> = serde_json::from_str(jwk::checked(json)?)
-            .map_err(|_| KeyError::Jwk("it is no set: a JSON object with `keys`, a list"))?;
-        if document.keys.len() > MAX_KEYS {
-            return Err(KeyError::Jwk("the set has more than 256 keys"));
-        }
         let mut set = Self::default();
-        for (index, raw) in document.keys.into_iter().enumerate() {
-            let (kid, key) = match serde_json::from_str::<Jwk>(raw.get()) {
-                Ok(jwk) => (jwk.kid.clone(), read(&jwk)),
-                Err(_) => (None, Err(KeyError::Jwk("it has no `kty`, or members of wrong types"))),
-            };
-            match key {
-                Ok(key) => set.keys.push(Arc::new(key)),
-                Err(why) => set.skipped.push(Skipped { index, kid, why }),
-            }
+        for (index, raw) in members(json)?.into_iter().enumerate() {
+            set.take(index, raw, &read);
         }
         Ok(set)
+    }
+
+    fn take(&mut self, index: usize, raw: &RawValue, read: impl Fn(&Jwk) -> Result<Key, KeyError>) {
+        let (kid, key) = match serde_json::from_str::<Jwk>(raw.get()) {
+            Ok(jwk) => (jwk.kid.clone(), read(&jwk)),
+            Err(_) => (None, Err(KeyError::Jwk("it has no `kty`, or members of wrong types"))),
+        };
+        match key {
+            Ok(key) => self.keys.push(Arc::new(key)),
+            Err(why) => self.skipped.push(Skipped { index, kid, why }),
+        }
     }
 
     /// The keys.

@@ -24,6 +24,9 @@ use crate::error::BuildError;
 /// The most bytes of a document: as many as a set may have.
 const MAX_SIZE: usize = 256 * 1024;
 
+/// A hundred years: what is longer means never, and would be too long to be added to an instant.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Settings of [`RemoteKeys`].
 ///
 /// | setting | default |
@@ -106,7 +109,7 @@ impl<S> RemoteKeysBuilder<S> {
     /// How long keys are good if the issuer doesn't say, in `Cache-Control` or `Expires`. Default:
     /// 10 min.
     pub fn refresh(mut self, interval: Duration) -> Self {
-        self.lifetimes.default = interval;
+        self.lifetimes.default = interval.min(NEVER);
         self
     }
 
@@ -114,7 +117,7 @@ impl<S> RemoteKeysBuilder<S> {
     /// issuer takes out is accepted for no longer than `most` after that, and the time that it takes
     /// to fetch the set; the last tenth is cut off at random. Default: 1 min and 1 h.
     pub fn refresh_between(mut self, least: Duration, most: Duration) -> Self {
-        (self.lifetimes.least, self.lifetimes.most) = (least, most);
+        (self.lifetimes.least, self.lifetimes.most) = (least.min(NEVER), most.min(NEVER));
         self
     }
 
@@ -122,7 +125,7 @@ impl<S> RemoteKeysBuilder<S> {
     /// one, up to `most`; half of it by chance. A `Retry-After` counts if it is longer. Each refresh
     /// fails only after three attempts in short order. Default: 1 s and 1 min.
     pub fn retry(mut self, least: Duration, most: Duration) -> Self {
-        self.schedule.retry = (least, most);
+        self.schedule.retry = (least.min(NEVER), most.min(NEVER));
         self
     }
 
@@ -134,7 +137,7 @@ impl<S> RemoteKeysBuilder<S> {
     /// should not be one of everything behind it. Set a bound if it matters more that a stolen key
     /// is taken out in time, even where somebody keeps this service from its issuer.
     pub fn max_stale(mut self, bound: Duration) -> Self {
-        self.schedule.max_stale = Some(bound);
+        self.schedule.max_stale = Some(bound.min(NEVER));
         self
     }
 
@@ -157,7 +160,7 @@ impl<S> RemoteKeysBuilder<S> {
     /// Tokens that come in between wait for the next refresh, so that a new key is found whenever it
     /// is first used; keep it shorter than [`max_wait`](Self::max_wait).
     pub fn look_interval(mut self, interval: Duration) -> Self {
-        self.schedule.interval = interval;
+        self.schedule.interval = interval.min(NEVER);
         self
     }
 

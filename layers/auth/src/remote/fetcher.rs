@@ -121,7 +121,7 @@ where
         }
         let Document { content, etag, lifetime } = fetched?;
         let Some(content) = content else { return Ok(Fetched { set: None, lifetime }) };
-        let set = KeySet::from_jwks(&content).map_err(FetchError::Keys)?;
+        let set = KeySet::from_jwks_by_turns(&content).await.map_err(FetchError::Keys)?;
         self.etag = etag;
         Ok(Fetched { set: Some(set), lifetime })
     }
