@@ -214,6 +214,7 @@ fn settings_that_cannot_work_fail_with_the_fix() {
     assert!(fix(JwtManager::builder(ISSUER).key(key())).contains("`audience`"));
     assert!(fix(builder(key()).ttl(Duration::ZERO)).contains("`ttl`"));
     assert!(fix(builder(key()).max_ttl(MINUTE)).contains("`max_ttl`"));
+    assert!(fix(builder(key()).ttl(Duration::MAX)).contains("100 years"));
     let nameless = SigningKey::hmac(Algorithm::Hs256, support::SECRET).unwrap();
     let several = builder(nameless).trust(key().verifying_key().clone());
     assert!(fix(several).contains("`with_kid`"));

@@ -1,5 +1,5 @@
 //! Keys that an issuer rotates at a real server, under load.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 #[path = "support/tokens.rs"]
 mod support;
@@ -86,6 +86,24 @@ async fn load(
     }
 }
 
+/// No token names a new key any more, so nothing but its time has the set fetched again.
+async fn leaves_on_schedule(verifier: &Verifier, site: &Site, published: &[Arc<Published>]) {
+    let [.., leaving, stays] = published else { panic!("{}", published.len()) };
+    let remembered = fresh(&leaving.key);
+    assert!(verifier.verify(&remembered).await.is_ok());
+    assert!(verifier.verify(&fresh(&stays.key)).await.is_ok());
+    let left = Instant::now();
+    for key in published.iter().filter(|key| !Arc::ptr_eq(key, stays)) {
+        *key.left.lock().unwrap() = Some(left);
+    }
+    site.publish(&[&stays.key]);
+    let is_accepted = |token: &str| verifier.verify_now(token).is_ok();
+    while is_accepted(&remembered) || is_accepted(&fresh(&leaving.key)) {
+        assert!(left.elapsed() < MOST + SLACK, "still accepted after {:?}", left.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_valid_token_is_refused_and_none_of_a_removed_key_accepted_after_the_bound() {
     let first = Published::new();
@@ -132,6 +150,7 @@ async fn no_valid_token_is_refused_and_none_of_a_removed_key_accepted_after_the_
         *current.lock().unwrap() = new;
         rotations += 1;
     }
+    leaves_on_schedule(&verifier, &site, &published).await;
     over.store(true, SeqCst);
     for task in tasks {
         task.await.unwrap();

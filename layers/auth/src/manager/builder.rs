@@ -16,6 +16,9 @@ use crate::time::Clock;
 use crate::verified::Untyped;
 use crate::verifier::Verifier;
 
+/// What is longer would be refused by who reads it.
+const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Settings of a [`JwtManager`].
 ///
 /// | setting | default |
@@ -179,6 +182,10 @@ impl<C> JwtManagerBuilder<C> {
         };
         if self.ttl < Duration::from_secs(1) || max_ttl < self.ttl {
             let text = "`ttl` must be a second or more, and `max_ttl` no less than `ttl`";
+            return Err(BuildError::Setting(text));
+        }
+        if max_ttl > MAX_TTL {
+            let text = "tokens live for 100 years at most; lower `ttl` or `max_ttl`";
             return Err(BuildError::Setting(text));
         }
         if key.kid().is_none() && !self.trusted.is_empty() {
