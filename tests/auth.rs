@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataValue;
@@ -241,4 +242,47 @@ async fn plain_requests_have_the_claims_in_their_extensions() {
     let service = tower::ServiceBuilder::new().layer(auth).service(plain);
     let address = serve(Router::new().fallback_service(service)).await;
     assert_eq!(send(address, "GET", "/", Some(&token(&manager, "a"))).await.2, "user:1");
+}
+
+/// Browsers can't give a WebSocket fields, so its token is in the target or in a cookie.
+#[tokio::test]
+async fn a_connection_is_upgraded_for_who_has_a_token() {
+    let manager = manager();
+    let auth = JwtLayer::builder(manager.verifier().clone()).query("token").cookie("session");
+    let echo = service_fn(async |mut request: Request<Body>| {
+        assert_eq!(request.uri(), "/echo?a=b");
+        let upgraded = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded.await.unwrap()));
+            tokio::io::copy(&mut read, &mut write).await
+        });
+        let response = http::Response::builder().status(101);
+        let response = response.header("connection", "upgrade").header("upgrade", "echo");
+        Ok::<_, Infallible>(response.body(Body::empty()).unwrap())
+    });
+    let service = tower::ServiceBuilder::new().layer(auth.build().unwrap()).service(echo);
+    let address = serve(Router::new().fallback_service(service)).await;
+    let token = token(&manager, "a");
+    for (target, cookie, status) in [
+        ("/echo?a=b".to_owned(), String::new(), "401"),
+        (format!("/echo?a=b&token={token}"), String::new(), "101"),
+        ("/echo?a=b".to_owned(), format!("cookie: session={token}\r\n"), "101"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n{cookie}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap().into());
+        }
+        assert_eq!(head.split(' ').nth(1), Some(status), "{head}");
+        if status == "101" {
+            stream.write_all(b"hello").await.unwrap();
+            let mut back = [0; 5];
+            stream.read_exact(&mut back).await.unwrap();
+            assert_eq!(&back, b"hello");
+        }
+    }
 }
