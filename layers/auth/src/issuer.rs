@@ -13,7 +13,7 @@ use crate::source::{KeySource, Keys};
 use crate::time::NumericDate;
 
 /// More than any two clocks should differ; RFC 7519 §4.1.4 speaks of "no more than a few minutes".
-const MAX_LEEWAY: Duration = Duration::from_secs(600);
+pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(600);
 
 /// Types of tokens that are access tokens, or say nothing of what they are for.
 const DEFAULT_TYPES: [&str; 2] = ["jwt", "at+jwt"];

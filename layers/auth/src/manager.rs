@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::error::IssueError;
+use crate::issuer::MAX_LEEWAY;
 use crate::key::SigningKey;
 use crate::refusal::Refusal;
 use crate::revocation::Revocations;
@@ -189,6 +190,11 @@ impl<C> JwtManager<C> {
 
     pub(crate) fn revocations(&self) -> Option<&dyn Revocations> {
         self.shared.revocations.as_deref()
+    }
+
+    /// How long a token may be accepted after it was issued, by whoever allows for clocks that differ.
+    pub(crate) fn longest_life(&self) -> Duration {
+        self.shared.max_ttl.saturating_add(MAX_LEEWAY)
     }
 
     pub(crate) fn now(&self) -> NumericDate {

@@ -169,7 +169,9 @@ impl<C> Sessions<C> {
     /// Revokes the access tokens of a session, if anything is.
     async fn revoke(&self, session: &str) -> Result<(), RefreshError> {
         if let Some(revocations) = self.manager.revocations() {
+            // Who can log in can do so often, and must not fill the list for a day by logging out.
             let target = Target::session(self.manager.issuer(), session);
+            let target = target.living(self.manager.longest_life());
             revocations.revoke(target).await.map_err(RefreshError::NotRevoked)?;
         }
         Ok(())

@@ -220,6 +220,27 @@ async fn a_session_that_ends_takes_its_access_tokens_with_it() {
     assert!(manager.verify(&other.access.token).is_ok());
 }
 
+/// Who can log in can do so often: what is revoked by logging out must not fill the list for a day.
+#[tokio::test]
+async fn a_session_that_ended_is_on_the_list_for_as_long_as_its_tokens_live() {
+    let clock = clock();
+    let list = list(&clock);
+    let (manager, sessions) = (manager(&clock, &list), sessions(&clock, &list));
+    let ended = sessions.begin(Grant::new("user:1")).await.unwrap();
+    sessions.end(&ended.refresh).await.unwrap();
+    // No manager issues one like this.
+    let claims = with(with(all(), "sid", &*ended.session), "exp", NOW + 86_400);
+    let long = token(&key(Algorithm::Hs256), &claims);
+    // 15 minutes, and what clocks may differ by.
+    for _ in 0..25 {
+        assert_eq!(manager.verify(&long).unwrap_err(), Refusal::Revoked);
+        clock.advance(60 * SECOND);
+    }
+    assert!(manager.verify(&long).is_ok());
+    let error = sessions.refresh(&ended.refresh, None).await.unwrap_err();
+    assert!(matches!(error, RefreshError::Ended));
+}
+
 /// A store whose answers get lost: what was asked of it is done, and nobody hears of it.
 #[derive(Clone, Debug)]
 struct Mute(Arc<InMemorySessions>, Arc<AtomicBool>);

@@ -109,7 +109,8 @@ impl Inner {
     /// Adds a revocation on this node.
     fn add(&self, target: &Target, now: NumericDate) -> Result<usize, RevokeError> {
         let (digest, place) = (target.digest(), bucket::place(&target.digest()));
-        let life = if target.is_single() { self.token_life } else { self.session_life };
+        let most = if target.is_single() { self.token_life } else { self.session_life };
+        let life = target.life().map_or(most, |life| life.min(most));
         let cutoff = now.saturating_add(self.skew);
         // What can't be issued again is revoked whatever it says of when it was.
         let entry = Entry {
@@ -227,6 +228,26 @@ impl fmt::Debug for Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_revoked_is_remembered_as_long_as_was_said_and_at_most_as_long_as_all_is() {
+        let clock = Clock::manual(NumericDate::from_secs(1_800_000_000));
+        let list = RevocationList::builder().clock(clock.clone()).build().unwrap();
+        let (inner, minute, day) =
+            (&list.inner, Duration::from_secs(60), Duration::from_secs(86_400));
+        let token = |id| Target::token("a", id);
+        for (target, lasts) in [
+            (token("1"), day),
+            (token("2").living(minute), minute),
+            (token("3").living(Duration::MAX), day),
+            (Target::subject("a", "b"), 90 * day),
+            (Target::subject("a", "c").living(day), day),
+        ] {
+            let place = inner.add(&target, clock.now()).unwrap();
+            let entry = inner.bucket(place).unwrap().entries[&target.digest()];
+            assert_eq!(entry.until, clock.now().saturating_add(lasts), "{target:?}");
+        }
+    }
 
     #[test]
     fn a_part_of_the_list_that_is_full_takes_no_more_until_some_have_run_out() {

@@ -1,6 +1,7 @@
 //! What can be revoked, and the digests by which it is known.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -26,6 +27,7 @@ pub(super) type Digest = [u8; 16];
 pub struct Target {
     kind: Kind,
     digest: Digest,
+    life: Option<Duration>,
 }
 
 /// Part of each digest, so none may get another number.
@@ -53,7 +55,7 @@ impl Target {
         }
         let mut digest = Digest::default();
         digest.copy_from_slice(&crate::key::sha256(&all)[..16]);
-        Self { kind, digest }
+        Self { kind, digest, life: None }
     }
 
     /// The one token with this `jti`.
@@ -93,6 +95,21 @@ impl Target {
             }
             _ => None,
         }
+    }
+
+    /// Says that no token of it lives for longer than `longest`, so that the revocation need not be
+    /// remembered for longer, and makes room for others sooner. Else a list goes by its own
+    /// [`token_life`](super::RevocationListBuilder::token_life) or
+    /// [`session_life`](super::RevocationListBuilder::session_life), which remain the most.
+    #[must_use]
+    pub fn living(mut self, longest: Duration) -> Self {
+        self.life = Some(longest);
+        self
+    }
+
+    /// How long its tokens live at most, if that was said.
+    pub fn life(&self) -> Option<Duration> {
+        self.life
     }
 
     /// Whether it is about something that can't be issued again.
