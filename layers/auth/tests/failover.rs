@@ -8,6 +8,7 @@ mod support;
 use std::time::Duration;
 
 use support::{AUDIENCE, ISSUER, key};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tower_keep_auth::{
     Algorithm, Grant, JwtManager, Reach, RefreshError, Refusal, RevocationList, Revocations,
@@ -15,6 +16,9 @@ use tower_keep_auth::{
 };
 use tower_keep_store::{L1, Redis, Store};
 use tower_keep_testing::{RedisCluster, RedisSentinel, RedisServer, Reply};
+
+/// Each test has six servers, and waits for them to agree in time: one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 struct Node {
     store: Store,
@@ -25,7 +29,9 @@ struct Node {
 
 impl Node {
     async fn new(url: &str) -> Self {
-        let redis = Redis::builder(url).heartbeat(Duration::from_millis(200));
+        // Patient, for the machine may be busy with other tests.
+        let redis = Redis::builder(url).deadline(Duration::from_secs(5));
+        let redis = redis.heartbeat(Duration::from_millis(500));
         let store = Store::builder().l1(L1::bytes(1 << 20)).l2(redis.connect().await.unwrap());
         let store = store.build().unwrap();
         until("the node is in step", async || store.is_synced()).await;
@@ -162,7 +168,7 @@ async fn goes_on(
     }
     let asked = Instant::now();
     a.revoke("user:2").await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(a.refuses(&meanwhile).await, "at once on the node that was asked");
     for node in [&a, &b] {
         assert!(node.refuses(&before).await);
@@ -202,6 +208,7 @@ async fn goes_on(
 }
 
 async fn on_sentinel(frozen: bool) {
+    let _turn = TURN.lock().await;
     let servers = RedisSentinel::start().await;
     let nodes = [Node::new(&servers.url()).await, Node::new(&servers.url()).await];
     sleep(Duration::from_millis(20)).await;
@@ -226,6 +233,7 @@ enum Lost {
 }
 
 async fn on_cluster(lost: Lost, frozen: bool) {
+    let _turn = TURN.lock().await;
     let cluster = RedisCluster::start().await;
     let nodes = [Node::new(&cluster.url_of(0)).await, Node::new(&cluster.url_of(1)).await];
     sleep(Duration::from_millis(20)).await;
@@ -273,6 +281,7 @@ async fn a_cluster_whose_primary_of_a_revocation_hangs_brings_no_token_back() {
 /// It had not heard of it when the one before was lost.
 #[tokio::test]
 async fn the_next_primary_is_told_again_what_it_does_not_know() {
+    let _turn = TURN.lock().await;
     let mut servers = RedisSentinel::start().await;
     let [a, b] = [Node::new(&servers.url()).await, Node::new(&servers.url()).await];
     sleep(Duration::from_millis(20)).await;

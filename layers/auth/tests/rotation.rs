@@ -99,7 +99,7 @@ async fn leaves_on_schedule(verifier: &Verifier, site: &Site, published: &[Arc<P
     site.publish(&[&stays.key]);
     let is_accepted = |token: &str| verifier.verify_now(token).is_ok();
     while is_accepted(&remembered) || is_accepted(&fresh(&leaving.key)) {
-        assert!(left.elapsed() < MOST + SLACK, "still accepted after {:?}", left.elapsed());
+        assert!(left.elapsed() < MOST + 5 * SLACK, "still accepted after {:?}", left.elapsed());
         sleep(Duration::from_millis(5)).await;
     }
 }
