@@ -15,6 +15,7 @@
 //! | `proxy-tls` | TLS from the proxy to its upstreams, through rustls; implies `proxy` | |
 //! | `auth` | `auth`: JSON Web Tokens, `JwtLayer`, `Verifier`, `JwtManager`, `Sessions`, `RevocationList` | |
 //! | `compress` | `compress`: compressed responses, decoded requests; compressed forms beside stored responses (with `cache`); br, gzip and deflate | |
+//! | `compress-dictionary` | differences from what a client has (RFC 9842): `compress::Dictionaries`; implies `compress` | |
 //! | `auth-file`, `auth-jwks` | keys in a file that is watched; keys that are fetched, by a URL or by discovery; each implies `auth` | |
 //! | `axum` | `CacheControl` and `CacheTags` as parts of an axum response (with `cache`); clients' addresses from its `ConnectInfo` (with `balance`); verified tokens as arguments of handlers (with `auth`) | |
 //! | `tonic` | errors of tonic's channels tell `Retry` that nothing was sent (with `balance`); verified tokens of its requests (with `auth`) | |

@@ -3,6 +3,8 @@
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
+#[cfg(feature = "dictionary")]
+use crate::dictionary::DictionaryCoding;
 use crate::encoding::Encoding;
 use crate::field::{Members, trim};
 
@@ -108,6 +110,8 @@ pub fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptEncoding {
     named: [Option<Weight>; Encoding::ALL.len()],
+    #[cfg(feature = "dictionary")]
+    with_dictionary: [Option<Weight>; DictionaryCoding::ALL.len()],
     identity: Option<Weight>,
     any: Option<Weight>,
 }
@@ -126,9 +130,14 @@ impl AcceptEncoding {
             let place = match member.coding {
                 b"*" => Some(&mut read.any),
                 name if name.eq_ignore_ascii_case(b"identity") => Some(&mut read.identity),
-                name => {
-                    Encoding::from_name(name).and_then(|known| read.named.get_mut(known.index()))
-                }
+                name => match Encoding::from_name(name) {
+                    Some(known) => read.named.get_mut(known.index()),
+                    #[cfg(feature = "dictionary")]
+                    None => DictionaryCoding::from_name(name)
+                        .and_then(|known| read.with_dictionary.get_mut(known.index())),
+                    #[cfg(not(feature = "dictionary"))]
+                    None => None,
+                },
             };
             if let Some(place) = place {
                 *place = Some(place.map_or(weight, |other| other.min(weight)));
@@ -141,6 +150,18 @@ impl AcceptEncoding {
     pub fn weight(&self, encoding: Encoding) -> Weight {
         let named = self.named.get(encoding.index()).copied().flatten();
         named.or(self.any).unwrap_or(Weight::REFUSED)
+    }
+
+    /// How much a coding is wanted that needs a dictionary: by name alone, since `*` is also said by
+    /// clients that have none.
+    #[cfg(feature = "dictionary")]
+    pub fn weight_with_dictionary(&self, coding: DictionaryCoding) -> Weight {
+        self.with_dictionary.get(coding.index()).copied().flatten().unwrap_or(Weight::REFUSED)
+    }
+
+    /// How much the plain form is wanted. Not mentioned, it is acceptable, but wanted less than what is.
+    pub(crate) fn weight_of_plain(&self) -> Weight {
+        self.identity.or(self.any).unwrap_or(Weight::REFUSED)
     }
 
     /// Whether the plain form may be sent: unless it is refused by name, or by `*` and not named.
@@ -170,8 +191,7 @@ impl AcceptEncoding {
                 best = Some((encoding, weight));
             }
         }
-        // Not mentioned, it is acceptable, but wanted less than what is.
-        let plain = self.identity.or(self.any).unwrap_or(Weight::REFUSED);
+        let plain = self.weight_of_plain();
         best.filter(|(_, weight)| *weight >= plain).map(|(encoding, _)| encoding)
     }
 }

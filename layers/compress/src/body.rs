@@ -1,5 +1,7 @@
 //! The body of every response that comes out of the layer.
 
+#[cfg(not(feature = "dictionary"))]
+mod capture;
 mod encode;
 mod source;
 
@@ -11,9 +13,13 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+#[cfg(not(feature = "dictionary"))]
+pub(crate) use self::capture::Capture;
 pub(crate) use self::encode::Encode;
 use self::encode::Step;
 pub(crate) use self::source::{Look, Source};
+#[cfg(feature = "dictionary")]
+pub(crate) use crate::dictionary::Capture;
 use crate::error::BoxError;
 use crate::frame::poll_bytes;
 

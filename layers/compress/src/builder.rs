@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "dictionary")]
+use crate::dictionary::{Dictionaries, DictionarySettings};
 use crate::encoding::Encoding;
 use crate::error::ConfigError;
 use crate::etag::EntityTags;
@@ -25,6 +27,10 @@ use crate::policy::{Policy, ResponseHead, Settings, When};
 /// | [`entity_tags`](Self::entity_tags) | [`EntityTags::Suffix`] |
 /// | [`flush`](Self::flush) | yes |
 /// | [`refuse_unacceptable`](Self::refuse_unacceptable) | no |
+#[cfg_attr(
+    feature = "dictionary",
+    doc = "| [`dictionaries`](Self::dictionaries), [`dictionary`](Self::dictionary) | none |"
+)]
 #[derive(Clone)]
 #[must_use]
 pub struct CompressLayerBuilder {
@@ -38,6 +44,10 @@ pub struct CompressLayerBuilder {
     entity_tags: EntityTags,
     flush: bool,
     refuse_unacceptable: bool,
+    #[cfg(feature = "dictionary")]
+    dictionaries: Option<Dictionaries>,
+    #[cfg(feature = "dictionary")]
+    dictionary_paths: Vec<String>,
 }
 
 impl CompressLayerBuilder {
@@ -53,6 +63,10 @@ impl CompressLayerBuilder {
             entity_tags: EntityTags::Suffix,
             flush: true,
             refuse_unacceptable: false,
+            #[cfg(feature = "dictionary")]
+            dictionaries: None,
+            #[cfg(feature = "dictionary")]
+            dictionary_paths: Vec::new(),
         }
     }
 
@@ -143,14 +157,39 @@ impl CompressLayerBuilder {
         self
     }
 
+    /// Responses that say `Use-As-Dictionary` and are for everybody become dictionaries, by which later
+    /// responses are told to clients that have them ([more](crate#dictionaries)). Clones of
+    /// [`Dictionaries`] share them, so one can serve several layers.
+    #[cfg(feature = "dictionary")]
+    pub fn dictionaries(mut self, dictionaries: Dictionaries) -> Self {
+        self.dictionaries = Some(dictionaries);
+        self
+    }
+
+    /// Says `Use-As-Dictionary` on responses whose path matches, such as `/app/*.js`, where the handler
+    /// says nothing of the kind, so that each of them is a dictionary for all of them: name paths whose
+    /// versions follow each other. Without [`dictionaries`](Self::dictionaries), the layer has its own.
+    #[cfg(feature = "dictionary")]
+    pub fn dictionary(mut self, path: impl Into<String>) -> Self {
+        self.dictionary_paths.push(path.into());
+        self
+    }
+
     /// Builds the layer.
     ///
     /// # Errors
     ///
     /// If there is no coding, or one is there twice or its feature isn't enabled; if a media type is
-    /// none; or if a level is none of its coding, or takes too long for a runtime's thread.
+    /// none; if a level is none of its coding, or takes too long for a runtime's thread; or if the path
+    /// of a dictionary is none, or no coding is there that has dictionaries.
     pub fn build(self) -> Result<CompressLayer, ConfigError> {
         check_encodings(&self.encodings)?;
+        #[cfg(feature = "dictionary")]
+        let dictionaries = DictionarySettings::build(
+            self.dictionaries,
+            self.dictionary_paths,
+            self.encodings.iter().chain(self.preferred.iter().flat_map(|(_, own)| own)),
+        )?;
         let preferred = self.preferred.into_iter().map(|(media_type, encodings)| {
             check_encodings(&encodings)?;
             Ok((pattern(&media_type)?, encodings))
@@ -170,6 +209,8 @@ impl CompressLayerBuilder {
             entity_tags: self.entity_tags,
             flush: self.flush,
             refuse_unacceptable: self.refuse_unacceptable,
+            #[cfg(feature = "dictionary")]
+            dictionaries,
         })))
     }
 }

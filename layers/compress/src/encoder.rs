@@ -16,6 +16,7 @@ use std::fmt;
 
 use crate::encoding::Encoding;
 use crate::error::EncodeError;
+use crate::form::Form;
 
 /// How many bytes are compressed in one go.
 pub(crate) const SLICE: usize = 16 * 1024;
@@ -26,7 +27,7 @@ pub(crate) const SLICE: usize = 16 * 1024;
 const STREAM_WINDOW: u32 = 18;
 
 /// That of bodies that are stored: 8 MiB. A client needn't have room for more (RFC 9659 §3).
-const STORED_WINDOW: u32 = 23;
+pub(crate) const STORED_WINDOW: u32 = 23;
 
 /// The bytes of output that a codec is offered at a time.
 const ROOM: usize = 4 * 1024;
@@ -61,6 +62,8 @@ trait Codec: Send + Sync {
 pub(crate) struct Encoder {
     encoding: Encoding,
     level: i32,
+    /// What stands before all else.
+    head: Vec<u8>,
     /// None when it has finished.
     codec: Option<Box<dyn Codec>>,
 }
@@ -69,40 +72,36 @@ impl Encoder {
     /// One for a body that is compressed as it is sent, of so many bytes, if that is known; it must be
     /// right then.
     pub(crate) fn streaming(
-        encoding: Encoding,
+        form: &Form,
         level: i32,
         len: Option<u64>,
     ) -> Result<Self, EncodeError> {
-        Self::new(encoding, level, len, STREAM_WINDOW)
+        Self::new(form, level, len, STREAM_WINDOW)
     }
 
-    fn new(
-        encoding: Encoding,
+    pub(crate) fn new(
+        form: &Form,
         level: i32,
         len: Option<u64>,
         max_window: u32,
     ) -> Result<Self, EncodeError> {
+        let encoding = form.base();
         if !encoding.levels().contains(&level) {
             return Err(EncodeError::Level { encoding, level });
         }
-        let codec: Option<Result<Box<dyn Codec>, String>> = match encoding {
-            #[cfg(feature = "zstd")]
-            Encoding::Zstd => Some(zstd::codec(level, len, max_window)),
-            #[cfg(feature = "br")]
-            Encoding::Brotli => Some(brotli::codec(level, len, max_window)),
-            #[cfg(feature = "gzip")]
-            Encoding::Gzip => Some(Ok(flate::gzip(level))),
-            #[cfg(feature = "deflate")]
-            Encoding::Deflate => Some(Ok(flate::zlib(level))),
-            #[allow(unreachable_patterns, reason = "with all features there is no other")]
-            _ => {
-                let _ = (len, max_window);
-                None
-            }
+        let codec = match form {
+            Form::Coding(encoding) => codec(*encoding, level, len, max_window),
+            #[cfg(feature = "dictionary")]
+            Form::Delta(delta) => codec_with(delta, level, len, max_window),
+        };
+        let head = match form {
+            Form::Coding(_) => Vec::new(),
+            #[cfg(feature = "dictionary")]
+            Form::Delta(delta) => delta.head(),
         };
         let codec = codec.ok_or(EncodeError::NotEnabled(encoding))?;
         let codec = codec.map_err(|reason| EncodeError::Failed { encoding, reason })?;
-        Ok(Self { encoding, level, codec: Some(codec) })
+        Ok(Self { encoding, level, head, codec: Some(codec) })
     }
 
     /// Gives the memory back. Nothing more can be written.
@@ -147,6 +146,7 @@ impl Encoder {
         output: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let failed = |reason| EncodeError::Failed { encoding: self.encoding, reason };
+        output.append(&mut self.head);
         let codec = self.codec.as_mut().ok_or_else(|| failed("it has ended".to_owned()))?;
         let mut room = [0; ROOM];
         while then != Then::Continue || !input.is_empty() {
@@ -162,6 +162,54 @@ impl Encoder {
             }
         }
         Ok(())
+    }
+}
+
+type NewCodec = Result<Box<dyn Codec>, String>;
+
+/// The codec of a coding; none if its feature isn't enabled.
+fn codec(encoding: Encoding, level: i32, len: Option<u64>, max_window: u32) -> Option<NewCodec> {
+    match encoding {
+        #[cfg(feature = "zstd")]
+        Encoding::Zstd => Some(zstd::codec(level, len, max_window)),
+        #[cfg(feature = "br")]
+        Encoding::Brotli => Some(brotli::codec(level, len, max_window)),
+        #[cfg(feature = "gzip")]
+        Encoding::Gzip => Some(Ok(flate::gzip(level))),
+        #[cfg(feature = "deflate")]
+        Encoding::Deflate => Some(Ok(flate::zlib(level))),
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        _ => {
+            let _ = (level, len, max_window);
+            None
+        }
+    }
+}
+
+/// The same with a dictionary.
+#[cfg(feature = "dictionary")]
+fn codec_with(
+    delta: &crate::dictionary::Delta,
+    level: i32,
+    len: Option<u64>,
+    max_window: u32,
+) -> Option<NewCodec> {
+    match delta.coding().base() {
+        #[cfg(feature = "zstd")]
+        Encoding::Zstd => Some(zstd::codec_with(delta.prepared(level), len, max_window)),
+        #[cfg(feature = "br")]
+        Encoding::Brotli => {
+            let len = len.filter(|_| delta.suits(len));
+            let content = delta.dictionary().content();
+            Some(
+                len.ok_or_else(|| "it would not fit into the window".to_owned())
+                    .and_then(|len| brotli::codec_with(content, level, len)),
+            )
+        }
+        _ => {
+            let _ = (level, len, max_window);
+            None
+        }
     }
 }
 
@@ -196,7 +244,8 @@ impl fmt::Debug for Encoder {
 /// If the feature of the coding isn't enabled, if the level is none of [`Encoding::levels`], or if
 /// there is no memory.
 pub fn encode_all(content: &[u8], encoding: Encoding, level: i32) -> Result<Vec<u8>, EncodeError> {
-    let mut encoder = Encoder::new(encoding, level, Some(content.len() as u64), STORED_WINDOW)?;
+    let form = Form::Coding(encoding);
+    let mut encoder = Encoder::new(&form, level, Some(content.len() as u64), STORED_WINDOW)?;
     let mut encoded = Vec::with_capacity(content.len() / 4);
     encoder.write(content, &mut encoded)?;
     encoder.finish(&mut encoded)?;
@@ -221,7 +270,7 @@ mod tests {
     #[test]
     fn nothing_is_written_after_the_end() {
         for encoding in Encoding::enabled() {
-            let mut encoder = Encoder::streaming(encoding, 1, None).unwrap();
+            let mut encoder = Encoder::streaming(&Form::Coding(encoding), 1, None).unwrap();
             encoder.finish(&mut Vec::new()).unwrap();
             assert!(encoder.write(b"more", &mut Vec::new()).is_err());
         }

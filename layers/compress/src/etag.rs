@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::accept::AcceptEncoding;
 use crate::encoding::Encoding;
 use crate::field::{Members, trim};
+use crate::form::Mark;
 
 /// What becomes of the entity tag of a response that is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,9 +33,9 @@ const MAX_MAPPED: usize = 16;
 /// The entity tags that a client sent of encoded forms: what the inner service knows them by.
 #[derive(Debug)]
 pub(crate) struct Mapped {
-    /// The tag as the inner service knows it, without its weakness, and the coding whose mark it had;
-    /// none if it was weakened.
-    tags: Vec<(Vec<u8>, Option<Encoding>)>,
+    /// The tag as the inner service knows it, without its weakness, and the mark that it had; none if it
+    /// was weakened.
+    tags: Vec<(Vec<u8>, Option<Mark>)>,
 }
 
 /// Adds to the conditions of a request the tags from which those of encoded forms were made. They
@@ -64,13 +65,13 @@ fn add_plain(
     name: &HeaderName,
     tags: EntityTags,
     accept: &AcceptEncoding,
-    mapped: &mut Vec<(Vec<u8>, Option<Encoding>)>,
+    mapped: &mut Vec<(Vec<u8>, Option<Mark>)>,
 ) {
     let mut added: Vec<u8> = Vec::new();
     for line in request.get_all(name) {
         for member in Members::of_entity_tags(line.as_bytes()) {
-            let Some((plain, encoding)) = plain_of(member, tags) else { continue };
-            if encoding.is_some_and(|encoding| !accept.weight(encoding).accepts()) {
+            let Some((plain, form)) = plain_of(member, tags) else { continue };
+            if form.is_some_and(|form| !form.weight(accept).accepts()) {
                 continue;
             }
             if mapped.len() >= MAX_MAPPED {
@@ -80,7 +81,7 @@ fn add_plain(
                 added.extend_from_slice(b", ");
             }
             added.extend_from_slice(&plain);
-            mapped.push((opaque(&plain).to_vec(), encoding));
+            mapped.push((opaque(&plain).to_vec(), form));
         }
     }
     if let Ok(value) = HeaderValue::from_bytes(&added)
@@ -91,7 +92,7 @@ fn add_plain(
 }
 
 /// The tag that an encoded form's was made from, if it looks like one.
-fn plain_of(tag: &[u8], tags: EntityTags) -> Option<(Vec<u8>, Option<Encoding>)> {
+fn plain_of(tag: &[u8], tags: EntityTags) -> Option<(Vec<u8>, Option<Mark>)> {
     let inner = trim(tag).strip_suffix(b"\"")?;
     match tags {
         EntityTags::Weaken => {
@@ -99,12 +100,14 @@ fn plain_of(tag: &[u8], tags: EntityTags) -> Option<(Vec<u8>, Option<Encoding>)>
             let strong = inner.strip_prefix(b"W/")?;
             strong.starts_with(b"\"").then(|| ([strong, b"\""].concat(), None))
         }
-        EntityTags::Suffix => Encoding::ALL.into_iter().find_map(|encoding| {
-            let plain = inner.strip_suffix(encoding.name().as_bytes())?.strip_suffix(MARK)?;
+        EntityTags::Suffix => {
+            let at = inner.windows(MARK.len()).rposition(|window| window == MARK)?;
+            let (plain, marked) = inner.split_at_checked(at)?;
+            let form = Mark::parse(marked.strip_prefix(MARK)?)?;
             // `"--br"` is no tag with a mark, but one that is nothing else.
             let has_content = opaque(plain).len() > 1;
-            has_content.then(|| ([plain, b"\""].concat(), Some(encoding)))
-        }),
+            has_content.then(|| ([plain, b"\""].concat(), Some(form)))
+        }
     }
 }
 
@@ -120,10 +123,10 @@ impl Mapped {
         let known = opaque(etag.as_bytes());
         let of_this = self.tags.iter().filter(|(plain, _)| plain == known).map(|(_, form)| *form);
         // Of several that it has, the one that it would be sent.
-        let rank = |form: &Option<Encoding>| {
-            let encoding = (*form)?;
-            let place = offered.iter().position(|other| *other == encoding);
-            Some((accept.weight(encoding), std::cmp::Reverse(place.unwrap_or(usize::MAX))))
+        let rank = |form: &Option<Mark>| {
+            let form = (*form)?;
+            let place = offered.iter().position(|other| *other == form.base());
+            Some((form.weight(accept), std::cmp::Reverse(place.unwrap_or(usize::MAX))))
         };
         let Some(form) = of_this.max_by_key(rank) else { return false };
         mark(response, form);
@@ -132,8 +135,8 @@ impl Mapped {
 }
 
 /// Gives a response that is encoded the entity tag of that form.
-pub(crate) fn change(response: &mut HeaderMap, encoding: Encoding, tags: EntityTags) {
-    mark(response, (tags == EntityTags::Suffix).then_some(encoding));
+pub(crate) fn change(response: &mut HeaderMap, form: Mark, tags: EntityTags) {
+    mark(response, (tags == EntityTags::Suffix).then_some(form));
 }
 
 /// Gives a response a tag that says no more than that the content is the same.
@@ -141,8 +144,8 @@ pub(crate) fn weaken(response: &mut HeaderMap) {
     mark(response, None);
 }
 
-/// Marks the entity tag with a coding, or else as weak.
-fn mark(response: &mut HeaderMap, form: Option<Encoding>) {
+/// Gives the entity tag a mark, or else makes it weak.
+fn mark(response: &mut HeaderMap, form: Option<Mark>) {
     let Some(etag) = response.get(ETAG) else { return };
     let bytes = etag.as_bytes();
     // A weak one says that the content is the same, and it is (RFC 9110 §8.8.1).
@@ -150,8 +153,8 @@ fn mark(response: &mut HeaderMap, form: Option<Encoding>) {
         return;
     }
     let changed = match (bytes.strip_suffix(b"\""), form) {
-        (Some(inner), Some(encoding)) if bytes.len() > 1 && bytes.starts_with(b"\"") => {
-            [inner, MARK, encoding.name().as_bytes(), b"\""].concat()
+        (Some(inner), Some(form)) if bytes.len() > 1 && bytes.starts_with(b"\"") => {
+            [inner, MARK, form.text().as_bytes(), b"\""].concat()
         }
         (Some(_), None) if bytes.len() > 1 && bytes.starts_with(b"\"") => [b"W/", bytes].concat(),
         // It is none (RFC 9110 §8.8.3), and nothing could tell the two forms apart by it.
@@ -185,7 +188,7 @@ mod tests {
 
     fn changed(etag: &'static str, tags: EntityTags) -> Option<String> {
         let mut response = HeaderMap::from_iter([(ETAG, HeaderValue::from_static(etag))]);
-        change(&mut response, Encoding::Brotli, tags);
+        change(&mut response, Mark::Coding(Encoding::Brotli), tags);
         response.get(ETAG).map(|etag| etag.to_str().unwrap().to_owned())
     }
 

@@ -3,8 +3,8 @@
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName};
 
-use crate::encoding::Encoding;
 use crate::etag::{self, EntityTags};
+use crate::form::Form;
 use crate::policy::add_vary;
 
 /// Digests of the content (RFC 9530 §2), and of the representation (§3), which is another in each
@@ -24,14 +24,19 @@ pub(crate) fn remove_digests(fields: &mut HeaderMap) {
 }
 
 /// Makes the head of a response that of its encoded form.
-pub(crate) fn make_encoded(response: &mut HeaderMap, encoding: Encoding, tags: EntityTags) {
-    response.insert(CONTENT_ENCODING, encoding.to_header_value());
+pub(crate) fn make_encoded(response: &mut HeaderMap, form: &Form, tags: EntityTags) {
+    response.insert(CONTENT_ENCODING, form.to_header_value());
     response.remove(CONTENT_LENGTH);
     // The inner service has ranges of the plain form: a client that asked for one would get that.
     response.remove(ACCEPT_RANGES);
     remove_digests(response);
-    etag::change(response, encoding, tags);
+    etag::change(response, form.mark(), tags);
     add_vary(response);
+    #[cfg(feature = "dictionary")]
+    if matches!(form, Form::Delta(_)) {
+        // RFC 9842 §6.2
+        crate::policy::add_vary_by(response, &crate::dictionary::AVAILABLE_DICTIONARY);
+    }
 }
 
 /// Makes the head of a message that of its plain form, after its content has been decoded.

@@ -7,6 +7,7 @@ use crate::accept::AcceptEncoding;
 use crate::encoding::Encoding;
 use crate::etag::{self, Mapped};
 use crate::fields;
+use crate::form::Form;
 use crate::policy::{Policy, Reason, ResponseHead, add_vary};
 
 /// The forms that a response may have, whoever asks for it.
@@ -77,7 +78,8 @@ impl Policy {
 
     /// Makes the head of a plain form that of the encoded one, without its length.
     pub fn make_encoded(&self, response: &mut HeaderMap, encoding: Encoding) {
-        fields::make_encoded(response, encoding, self.settings().entity_tags);
+        let form = Form::Coding(encoding);
+        fields::make_encoded(response, &form, self.settings().entity_tags);
     }
 
     /// Makes the head of an encoded form that of the plain one, which has `len` bytes. Its entity tag

@@ -1,5 +1,7 @@
 //! The future of a call.
 
+mod delta;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,12 +12,13 @@ use http::{Response, StatusCode, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
+pub(crate) use self::delta::DeltaAsked;
 use crate::body::{CompressBody, Encode, Look, Source};
 use crate::encoder::Encoder;
-use crate::encoding::Encoding;
 use crate::error::{BoxError, EncodeError};
 use crate::etag::Mapped;
 use crate::fields::{make_encoded, remove_digests};
+use crate::form::Form;
 use crate::policy::{Asked, AskedMethod, Decision, Policy, Reason, ResponseHead, add_vary};
 
 /// Bodies that are there at once, and no longer than this, are compressed in one go, and are sent
@@ -30,13 +33,20 @@ pin_project! {
         call: F,
         policy: Policy,
         asked: Asked,
+        delta: DeltaAsked,
         mapped: Option<Mapped>,
     }
 }
 
 impl<F> CompressFuture<F> {
-    pub(crate) fn new(call: F, policy: Policy, asked: Asked, mapped: Option<Mapped>) -> Self {
-        Self { call, policy, asked, mapped }
+    pub(crate) fn new(
+        call: F,
+        policy: Policy,
+        asked: Asked,
+        delta: DeltaAsked,
+        mapped: Option<Mapped>,
+    ) -> Self {
+        Self { call, policy, asked, delta, mapped }
     }
 }
 
@@ -51,7 +61,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (parts, body) = ready!(this.call.poll(cx))?.into_parts();
-        let answer = Answer { policy: this.policy, asked: this.asked, parts };
+        let answer = Answer { policy: this.policy, asked: this.asked, delta: this.delta, parts };
         Poll::Ready(Ok(answer.make(body, this.mapped.as_ref(), cx)))
     }
 }
@@ -60,6 +70,7 @@ where
 struct Answer<'a> {
     policy: &'a Policy,
     asked: &'a Asked,
+    delta: &'a DeltaAsked,
     parts: response::Parts,
 }
 
@@ -77,7 +88,7 @@ impl Answer<'_> {
         if let Some(mapped) = mapped
             && self.parts.status == StatusCode::NOT_MODIFIED
         {
-            let Self { policy, asked, parts } = &mut self;
+            let Self { policy, asked, parts, .. } = &mut self;
             let offered = &policy.settings().encodings;
             if mapped.restore(&mut parts.headers, &asked.accept, offered) {
                 // RFC 9110 §15.4.5: as 200 would have said it.
@@ -85,35 +96,42 @@ impl Answer<'_> {
             }
         }
         let len = self.length(&body);
-        let encoding = match self.decide(len) {
-            Decision::Encode(encoding) => encoding,
-            Decision::Leave(reason) => return self.leave(reason, CompressBody::plain(body)),
+        let kept = self.delta.mark(self.policy, &mut self.parts);
+        let form = match self.form(len) {
+            Ok(form) => form,
+            Err(reason) => {
+                let body = match kept {
+                    Some(_) => CompressBody::seen(Source::new(body, kept)),
+                    None => CompressBody::plain(body),
+                };
+                return self.leave(reason, body);
+            }
         };
         if self.asked.method == AskedMethod::Head {
-            return self.encoded(encoding, None, CompressBody::unsent());
+            return self.encoded(&form, None, CompressBody::unsent());
         }
-        let mut source = Source::new(body);
+        let mut source = Source::new(body, kept);
         let look = match len {
             Some(len) if len > AT_ONCE as u64 => Look::More,
             _ => source.look(cx, AT_ONCE),
         };
-        let (encoding, len) = match look {
-            Look::More => (encoding, source.size_hint().exact()),
+        let (form, len) = match look {
+            Look::More => (form, source.size_hint().exact()),
             // It may be shorter than it had to be taken for.
-            Look::Whole(len) => match self.decide(Some(len as u64)) {
-                Decision::Encode(encoding) => (encoding, Some(len as u64)),
-                Decision::Leave(reason) => return self.leave(reason, CompressBody::seen(source)),
+            Look::Whole(len) => match self.form(Some(len as u64)) {
+                Ok(form) => (form, Some(len as u64)),
+                Err(reason) => return self.leave(reason, CompressBody::seen(source)),
             },
         };
         let settings = self.policy.settings();
         // Without memory for an encoder, the plain form is still there.
-        let Ok(mut encoder) = Encoder::streaming(encoding, settings.levels.of(encoding), len)
+        let Ok(mut encoder) = Encoder::streaming(&form, form.level_now(&settings.levels), len)
         else {
             return self.leave(Reason::NotAccepted, CompressBody::seen(source));
         };
         if look == Look::More {
             let encode = Encode::new(encoder, settings.flush);
-            return self.encoded(encoding, None, CompressBody::encoded(source, encode));
+            return self.encoded(&form, None, CompressBody::encoded(source, encode));
         }
         match encode_seen(&mut encoder, source.seen()) {
             Ok(data) => {
@@ -121,14 +139,25 @@ impl Answer<'_> {
                 trailers.iter_mut().for_each(remove_digests);
                 let trailers = trailers.filter(|trailers| !trailers.is_empty());
                 let len = trailers.is_none().then_some(data.len());
-                self.encoded(encoding, len, CompressBody::whole(data.into(), trailers))
+                self.encoded(&form, len, CompressBody::whole(data.into(), trailers))
             }
             Err(_) => self.leave(Reason::NotAccepted, CompressBody::seen(source)),
         }
     }
 
-    fn decide(&self, len: Option<u64>) -> Decision {
-        self.policy.decide(self.asked, &ResponseHead::of(&self.parts), len)
+    /// In what the response is sent, or why as it is.
+    fn form(&self, len: Option<u64>) -> Result<Form, Reason> {
+        let Self { policy, asked, delta, parts } = self;
+        let with = |encoding| delta.form(policy, asked, &parts.headers, encoding, len);
+        match policy.decide(asked, &ResponseHead::of(parts), len) {
+            Decision::Encode(encoding) => {
+                Ok(with(Some(encoding)).unwrap_or(Form::Coding(encoding)))
+            }
+            Decision::Leave(reason @ (Reason::NotAccepted | Reason::NothingAcceptable)) => {
+                with(None).ok_or(reason)
+            }
+            Decision::Leave(reason) => Err(reason),
+        }
     }
 
     /// How long the content is. That of a response to `HEAD` isn't there, but may be announced.
@@ -145,10 +174,12 @@ impl Answer<'_> {
             let mut refusal = Response::new(CompressBody::empty());
             *refusal.status_mut() = StatusCode::NOT_ACCEPTABLE;
             add_vary(refusal.headers_mut());
+            self.delta.add_vary(self.policy, refusal.headers_mut());
             return refusal;
         }
         if Decision::Leave(reason).varies() {
             add_vary(&mut self.parts.headers);
+            self.delta.add_vary(self.policy, &mut self.parts.headers);
         }
         Response::from_parts(self.parts, body)
     }
@@ -156,13 +187,14 @@ impl Answer<'_> {
     /// The response with an encoded body, whose length may be known.
     fn encoded<B>(
         mut self,
-        encoding: Encoding,
+        form: &Form,
         len: Option<usize>,
         body: CompressBody<B>,
     ) -> Response<CompressBody<B>> {
-        tracing::trace!(%encoding, "compressed");
+        tracing::trace!(encoding = ?form.to_header_value(), "compressed");
         let headers = &mut self.parts.headers;
-        make_encoded(headers, encoding, self.policy.settings().entity_tags);
+        make_encoded(headers, form, self.policy.settings().entity_tags);
+        self.delta.add_vary(self.policy, headers);
         if let Some(len) = len {
             headers.insert(CONTENT_LENGTH, len.into());
         }

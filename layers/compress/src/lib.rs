@@ -36,12 +36,15 @@ mod body;
 mod builder;
 mod decode_body;
 mod decoder;
+#[cfg(feature = "dictionary")]
+mod dictionary;
 mod encoder;
 mod encoding;
 mod error;
 mod etag;
 pub mod field;
 mod fields;
+mod form;
 mod forms;
 mod frame;
 mod future;
@@ -57,6 +60,11 @@ pub use body::CompressBody;
 pub use builder::CompressLayerBuilder;
 pub use decode_body::DecodeBody;
 pub use decoder::{Limits, content_encodings, decode_all};
+#[cfg(feature = "dictionary")]
+pub use dictionary::{
+    AskedDictionary, Delta, Dictionaries, DictionariesBuilder, Dictionary, DictionaryCoding,
+    encode_delta,
+};
 pub use encoder::encode_all;
 pub use encoding::Encoding;
 pub use error::{BoxError, ConfigError, DecodeError, EncodeError};

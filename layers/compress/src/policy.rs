@@ -4,9 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, VARY};
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, response};
 
 use crate::accept::AcceptEncoding;
+#[cfg(feature = "dictionary")]
+use crate::accept::Weight;
+#[cfg(feature = "dictionary")]
+use crate::dictionary::{Delta, DictionaryCoding, DictionarySettings};
 use crate::encoding::Encoding;
 use crate::etag::EntityTags;
 use crate::field::has_member;
@@ -179,6 +183,8 @@ pub(crate) struct Settings {
     pub(crate) entity_tags: EntityTags,
     pub(crate) flush: bool,
     pub(crate) refuse_unacceptable: bool,
+    #[cfg(feature = "dictionary")]
+    pub(crate) dictionaries: Option<DictionarySettings>,
 }
 
 impl Policy {
@@ -223,6 +229,28 @@ impl Policy {
             .flatten()
             .and_then(|kind| preferred.iter().find(|(pattern, _)| pattern.matches(kind)));
         own.map_or(&self.settings.encodings, |(_, encodings)| encodings)
+    }
+
+    /// The form that is told by a dictionary, of those that `make` can make, if the client wants it no
+    /// less than the one in `encoding`, or than the plain one.
+    #[cfg(feature = "dictionary")]
+    pub fn delta(
+        &self,
+        accept: &AcceptEncoding,
+        response: &HeaderMap,
+        encoding: Option<Encoding>,
+        make: impl Fn(DictionaryCoding) -> Option<Delta>,
+    ) -> Option<Delta> {
+        let other = encoding.map_or_else(|| accept.weight_of_plain(), |it| accept.weight(it));
+        let mut best: Option<(Delta, Weight)> = None;
+        for coding in self.offered(response).iter().copied().filter_map(DictionaryCoding::of) {
+            let weight = accept.weight_with_dictionary(coding);
+            let is_best = best.as_ref().is_none_or(|(_, other)| weight > *other);
+            if weight.accepts() && weight >= other && is_best {
+                best = make(coding).map(|delta| (delta, weight)).or(best);
+            }
+        }
+        best.map(|(delta, _)| delta)
     }
 
     /// The level for bodies that are compressed while a client waits.
@@ -311,9 +339,14 @@ impl fmt::Debug for Settings {
 
 /// Says in `Vary` that the response depends on `Accept-Encoding`.
 pub(crate) fn add_vary(response: &mut HeaderMap) {
+    add_vary_by(response, &ACCEPT_ENCODING);
+}
+
+/// Says in `Vary` that the response depends on a field of the request.
+pub(crate) fn add_vary_by(response: &mut HeaderMap, field: &HeaderName) {
     let said = |name| has_member(response, &VARY, name);
-    if !said("accept-encoding") && !said("*") {
-        response.append(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    if !said(field.as_str()) && !said("*") {
+        response.append(VARY, HeaderValue::from_name(field.clone()));
     }
 }
 

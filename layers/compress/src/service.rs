@@ -9,7 +9,7 @@ use tower_service::Service;
 use crate::body::CompressBody;
 use crate::error::BoxError;
 use crate::etag::map_conditions;
-use crate::future::CompressFuture;
+use crate::future::{CompressFuture, DeltaAsked};
 use crate::policy::{Asked, Policy};
 
 /// Compresses the responses of the service inside.
@@ -51,6 +51,7 @@ where
         let asked = Asked::of(request.method(), request.headers());
         let tags = self.policy.settings().entity_tags;
         let mapped = map_conditions(request.headers_mut(), tags, &asked.accept);
-        CompressFuture::new(self.inner.call(request), self.policy.clone(), asked, mapped)
+        let delta = DeltaAsked::of(&self.policy, &request);
+        CompressFuture::new(self.inner.call(request), self.policy.clone(), asked, delta, mapped)
     }
 }

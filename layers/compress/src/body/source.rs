@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::Capture;
 use crate::error::BoxError;
 use crate::frame::poll_bytes;
 
@@ -19,6 +20,7 @@ use crate::frame::poll_bytes;
 pub(crate) struct Source<B> {
     body: Pin<Box<B>>,
     seen: Option<Box<Seen>>,
+    capture: Option<Box<Capture>>,
 }
 
 /// What was seen of a body, and not handed on yet.
@@ -54,19 +56,20 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    pub(crate) fn new(body: B) -> Self {
-        Self { body: Box::pin(body), seen: None }
+    /// `capture` is shown what comes of the body.
+    pub(crate) fn new(body: B, capture: Option<Capture>) -> Self {
+        Self { body: Box::pin(body), seen: None, capture: capture.map(Box::new) }
     }
 
     /// Takes in what is there already, without waiting, up to so many bytes.
     pub(crate) fn look(&mut self, cx: &mut Context<'_>, max: usize) -> Look {
-        let seen = self.seen.get_or_insert_default();
+        let mut seen = self.seen.take().unwrap_or_default();
         while matches!(seen.last, Last::Open) && seen.len < max {
             if self.body.is_end_stream() {
                 seen.last = Last::Ended;
                 break;
             }
-            match poll_bytes(self.body.as_mut(), cx) {
+            match self.poll_body(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => seen.last = Last::Ended,
                 Poll::Ready(Some(Err(error))) => seen.last = Last::Error(error),
@@ -89,10 +92,25 @@ where
         if matches!(seen.last, Last::Open) && self.body.is_end_stream() {
             seen.last = Last::Ended;
         }
-        match seen.last {
+        let look = match seen.last {
             Last::Ended | Last::Trailers(_) => Look::Whole(seen.len),
             Last::Open | Last::Error(_) => Look::More,
+        };
+        self.seen = Some(seen);
+        look
+    }
+
+    /// The next frame of the body itself.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = poll_bytes(self.body.as_mut(), cx);
+        if let (Some(capture), Poll::Ready(frame)) = (&mut self.capture, &frame) {
+            match frame {
+                Some(Ok(frame)) => capture.frame(frame, self.body.is_end_stream()),
+                Some(Err(_)) => self.capture = None,
+                None => capture.end(),
+            }
         }
+        frame
     }
 
     /// The data that was seen.
@@ -130,7 +148,7 @@ where
                 Last::Ended => return Poll::Ready(None),
             }
         }
-        poll_bytes(self.body.as_mut(), cx)
+        self.poll_body(cx)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {

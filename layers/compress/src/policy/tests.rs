@@ -6,7 +6,7 @@ use crate::layer::CompressLayer;
 fn fields(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+        headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
     headers
 }
