@@ -149,7 +149,13 @@ impl CacheLayerBuilder {
     /// Ranges are of the plain form. A response that came encoded is decoded for a client that can't read
     /// it so.
     ///
+    /// With the feature `dictionary`, and a layer that has [dictionaries][dictionary], a response that is
+    /// told by one is such a form as well, for each dictionary of which clients ask for it. The layer
+    /// outside is what makes dictionaries of what passes.
+    ///
     /// Which codings there are is a matter of the features `br`, `gzip`, `zstd` and `deflate`.
+    ///
+    /// [dictionary]: tower_keep_compress#dictionaries
     pub fn compress(mut self, forms: impl Into<CompressedForms>) -> Self {
         self.forms = Some(forms.into());
         self

@@ -22,6 +22,8 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
+#[cfg(feature = "dictionary")]
+use tower_keep_compress::{Delta, DictionaryCoding};
 use tower_keep_compress::{Encoding, Policy};
 use tower_keep_store::KeyBuf;
 
@@ -40,29 +42,51 @@ pub(crate) fn digest(content: &[u8]) -> Digest {
 }
 
 /// In which coding a form is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Coding {
     Encoded(Encoding),
+    /// By a dictionary.
+    #[cfg(feature = "dictionary")]
+    Delta(Delta),
     /// None: of a response that came encoded.
     Plain,
 }
 
 impl Coding {
     /// How it is written in keys and in the second tier.
-    pub(crate) fn letter(self) -> u8 {
+    pub(crate) fn letter(&self) -> u8 {
         match self {
             Self::Encoded(Encoding::Brotli) => b'b',
             Self::Encoded(Encoding::Deflate) => b'd',
             Self::Encoded(Encoding::Gzip) => b'g',
             Self::Encoded(Encoding::Zstd) => b'z',
+            #[cfg(feature = "dictionary")]
+            Self::Delta(delta) => match delta.coding() {
+                DictionaryCoding::Dcb => b'B',
+                DictionaryCoding::Dcz => b'Z',
+            },
             Self::Plain => b'p',
         }
     }
 
-    /// The key of this form of the response at `key`. No variant has it: what names those is longer.
-    fn key(self, key: &KeyBuf) -> KeyBuf {
+    /// Of how many bytes the work is to make it.
+    fn effort(&self, len: usize) -> usize {
+        match self {
+            #[cfg(feature = "dictionary")]
+            Self::Delta(delta) => len.saturating_add(delta.dictionary().content().len()),
+            Self::Encoded(_) | Self::Plain => len,
+        }
+    }
+
+    /// The key of this form of the response at `key`. What names a variant there begins with a random
+    /// number.
+    fn key(&self, key: &KeyBuf) -> KeyBuf {
         let mut key = key.clone();
         key.push(&[b'\n', b'#', self.letter()]);
+        #[cfg(feature = "dictionary")]
+        if let Self::Delta(delta) = self {
+            key.push(delta.dictionary().hash());
+        }
         key
     }
 }
@@ -94,18 +118,23 @@ impl Form {
     }
 
     /// Whether it can be sent in place of the content with this digest.
-    fn suits(&self, coding: Coding, of: &Digest) -> bool {
+    fn suits(&self, coding: &Coding, of: &Digest) -> bool {
         self.letter == coding.letter() && self.of == *of
     }
 
     /// The head of `stored` in this form.
-    fn head(&self, policy: &Policy, encoding: Encoding, stored: &StoredResponse) -> HeaderMap {
+    fn head(&self, policy: &Policy, coding: &Coding, stored: &StoredResponse) -> HeaderMap {
         let there = self.head.load();
         if let Some(head) = there.as_ref().filter(|head| head.serial == stored.serial) {
             return head.headers.clone();
         }
         let mut headers = stored.headers.clone();
-        policy.make_encoded(&mut headers, encoding);
+        match coding {
+            Coding::Encoded(encoding) => policy.make_encoded(&mut headers, *encoding),
+            #[cfg(feature = "dictionary")]
+            Coding::Delta(delta) => policy.make_delta(&mut headers, delta),
+            Coding::Plain => {}
+        }
         let len = self.content.as_ref().map_or(0, Bytes::len);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         let head = Head { serial: stored.serial, headers };

@@ -1,6 +1,6 @@
 //! Whether an entry answers a request.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use tower_keep_store::{Hit, State, Timestamp};
 
 use crate::cache_status::Fwd;
@@ -13,6 +13,7 @@ use crate::stored::{Stored, StoredResponse};
 pub(crate) struct Wish<'a> {
     pub(crate) directives: &'a RequestDirectives,
     pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
 }
 

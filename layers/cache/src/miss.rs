@@ -309,7 +309,8 @@ where
         let hit = core.space.peek(core.space.key(&variant), now);
         let now_ms = now.as_millis();
         let (method, headers) = (self.request.method(), self.request.headers());
-        let wish = Wish { directives: &self.directives, method, headers };
+        let uri = self.request.uri();
+        let wish = Wish { directives: &self.directives, method, uri, headers };
         if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit, wish, now_ms)) {
             return Next::Done(respond::hit(core, stored, method, headers, now_ms));
         }

@@ -53,7 +53,7 @@ impl Asked {
 
     /// With what the request's directives want.
     pub(crate) fn wish<'a>(&'a self, directives: &'a RequestDirectives) -> Wish<'a> {
-        Wish { directives, method: &self.method, headers: &self.headers }
+        Wish { directives, method: &self.method, uri: &self.uri, headers: &self.headers }
     }
 
     fn is_head(&self) -> bool {

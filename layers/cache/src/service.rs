@@ -144,8 +144,12 @@ impl<S> Cache<S> {
         let now = core.now();
         let mut variant = None;
         let hit = core.peek(&primary, &mut variant, request.headers(), now);
-        let wish =
-            Wish { directives: &directives, method: request.method(), headers: request.headers() };
+        let wish = Wish {
+            directives: &directives,
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+        };
         let key = variant.as_ref().unwrap_or(&primary);
         let served = hit.as_ref().and_then(|hit| core.serve(key, hit, wish, now));
         // Nor is what the client can't read.

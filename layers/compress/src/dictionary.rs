@@ -6,6 +6,7 @@ mod capture;
 mod clean;
 mod coding;
 mod delta;
+mod offer;
 mod pattern;
 mod settings;
 mod store;
@@ -34,6 +35,9 @@ pub(crate) const AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("ava
 
 /// Shorter content is no dictionary: there is nothing to gain.
 const MIN_LEN: usize = 128;
+
+/// The longest time that is told from never (RFC 9111 §1.2.2): 68 years.
+const FOR_EVER: Duration = Duration::from_secs(1 << 31);
 
 /// Content that clients have, as far as we know: what later responses are told by.
 ///
@@ -76,8 +80,7 @@ impl Dictionary {
             )));
         }
         let hash = Sha256::digest(&content).into();
-        let until = Instant::now().checked_add(fresh);
-        let until = until.ok_or_else(|| ConfigError::new("a dictionary is fresh for too long"))?;
+        let until = Instant::now() + fresh.min(FOR_EVER);
         Ok(Self::prepare(host.to_ascii_lowercase(), pattern, content, hash, until))
     }
 
@@ -96,6 +99,19 @@ impl Dictionary {
             content,
             pattern,
             until,
+        }
+    }
+
+    /// The same for other requests, and for another time, but no shorter one.
+    fn renewed(&self, pattern: Pattern, until: Instant) -> Self {
+        Self {
+            host: self.host.clone(),
+            hash: self.hash,
+            content: self.content.clone(),
+            pattern,
+            until: until.max(self.until),
+            #[cfg(feature = "zstd")]
+            prepared: self.prepared.clone(),
         }
     }
 

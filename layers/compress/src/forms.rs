@@ -82,6 +82,13 @@ impl Policy {
         fields::make_encoded(response, &form, self.settings().entity_tags);
     }
 
+    /// Makes the head of a plain form that of its difference from a dictionary, without its length.
+    #[cfg(feature = "dictionary")]
+    pub fn make_delta(&self, response: &mut HeaderMap, delta: &crate::dictionary::Delta) {
+        let form = Form::Delta(delta.clone());
+        fields::make_encoded(response, &form, self.settings().entity_tags);
+    }
+
     /// Makes the head of an encoded form that of the plain one, which has `len` bytes. Its entity tag
     /// is made weak, for it belongs to the other bytes.
     pub fn make_plain(&self, response: &mut HeaderMap, len: usize) {

@@ -180,6 +180,9 @@ impl Answer<'_> {
         if Decision::Leave(reason).varies() {
             add_vary(&mut self.parts.headers);
             self.delta.add_vary(self.policy, &mut self.parts.headers);
+        } else if reason == Reason::AlreadyEncoded {
+            // By a cache inside, for example, that has other forms, too.
+            self.delta.add_vary(self.policy, &mut self.parts.headers);
         }
         Response::from_parts(self.parts, body)
     }

@@ -8,9 +8,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, r
 
 use crate::accept::AcceptEncoding;
 #[cfg(feature = "dictionary")]
-use crate::accept::Weight;
-#[cfg(feature = "dictionary")]
-use crate::dictionary::{Delta, DictionaryCoding, DictionarySettings};
+use crate::dictionary::DictionarySettings;
 use crate::encoding::Encoding;
 use crate::etag::EntityTags;
 use crate::field::has_member;
@@ -229,28 +227,6 @@ impl Policy {
             .flatten()
             .and_then(|kind| preferred.iter().find(|(pattern, _)| pattern.matches(kind)));
         own.map_or(&self.settings.encodings, |(_, encodings)| encodings)
-    }
-
-    /// The form that is told by a dictionary, of those that `make` can make, if the client wants it no
-    /// less than the one in `encoding`, or than the plain one.
-    #[cfg(feature = "dictionary")]
-    pub fn delta(
-        &self,
-        accept: &AcceptEncoding,
-        response: &HeaderMap,
-        encoding: Option<Encoding>,
-        make: impl Fn(DictionaryCoding) -> Option<Delta>,
-    ) -> Option<Delta> {
-        let other = encoding.map_or_else(|| accept.weight_of_plain(), |it| accept.weight(it));
-        let mut best: Option<(Delta, Weight)> = None;
-        for coding in self.offered(response).iter().copied().filter_map(DictionaryCoding::of) {
-            let weight = accept.weight_with_dictionary(coding);
-            let is_best = best.as_ref().is_none_or(|(_, other)| weight > *other);
-            if weight.accepts() && weight >= other && is_best {
-                best = make(coding).map(|delta| (delta, weight)).or(best);
-            }
-        }
-        best.map(|(delta, _)| delta)
     }
 
     /// The level for bodies that are compressed while a client waits.

@@ -414,6 +414,21 @@ async fn head_has_the_fields_of_get() {
     assert_eq!(head.headers, get.headers);
 }
 
+#[tokio::test]
+async fn what_many_ask_for_at_once_becomes_one_dictionary() {
+    let known = dictionaries();
+    let layer = layer(&known);
+    // Without a version by which it could be known.
+    let answers = async || {
+        send(&layer, get("/app/1.js", &[]), js(&[KEPT], script(200_000, 1))).await;
+    };
+    futures_util::future::join_all((0..20).map(|_| answers())).await;
+    settled(&known, 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(known.len(), 1);
+    assert!(known.weight() < 2_000_000, "{}", known.weight());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

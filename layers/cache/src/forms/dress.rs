@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, IF_NONE_MATCH, RANGE};
 use tower_keep_compress::field::has_member;
-use tower_keep_compress::{AcceptEncoding, Conditions, Encoding};
+use tower_keep_compress::{AcceptEncoding, Conditions};
 use tower_keep_store::{Hit, KeyBuf, Timestamp};
 
 use super::{Coding, Forms, make};
@@ -22,7 +22,7 @@ pub(crate) struct Dress<'a> {
     forms: &'a Forms,
     /// The request's conditions, where they name a form.
     conditions: Option<Conditions>,
-    form: Option<(Hit<Stored>, Encoding)>,
+    form: Option<(Hit<Stored>, Coding)>,
 }
 
 impl Core {
@@ -64,29 +64,51 @@ impl Core {
         let is_plain = headers.contains_key(RANGE)
             || (headers.contains_key(CACHE_CONTROL)
                 && has_member(headers, &CACHE_CONTROL, "no-transform"));
-        let Some(encoding) = offer.choose(&accept).filter(|_| !is_plain) else {
+        if is_plain {
             return Some(dress);
-        };
-        let coding = Coding::Encoded(encoding);
+        }
+        let encoding = offer.choose(&accept);
+        #[cfg(feature = "dictionary")]
+        if let Some(delta) = forms.delta(stored, wish, &accept, encoding) {
+            dress.form = self.form(forms, key, hit, Coding::Delta(delta), now);
+            if dress.form.is_some() {
+                return Some(dress);
+            }
+        }
+        if let Some(encoding) = encoding {
+            dress.form = self.form(forms, key, hit, Coding::Encoded(encoding), now);
+        }
+        Some(dress)
+    }
+
+    /// The response in `hit`, at `key`, in this coding, if that is there and is shorter. If it isn't there,
+    /// or if a denser one is due, it is made.
+    fn form(
+        self: &Arc<Self>,
+        forms: &Forms,
+        key: &KeyBuf,
+        hit: &Hit<Stored>,
+        coding: Coding,
+        now: Timestamp,
+    ) -> Option<(Hit<Stored>, Coding)> {
+        let stored = hit.response()?;
         let at = coding.key(key);
         let found = self.space.glance(self.space.key(&at), now);
         let form = found.as_deref().and_then(Stored::form);
-        let form = form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(coding, of)));
-        match form {
-            None => make::start(self, &at, hit, coding, false),
-            Some(form) => {
-                if !form.is_dense
-                    && stored.body.len() <= forms.dense_up_to
-                    && fastrand::u32(..DENSE_AFTER) == 0
-                {
-                    make::start(self, &at, hit, coding, true);
-                }
-                if form.content.is_some() {
-                    dress.form = found.map(|found| (found, encoding));
-                }
-            }
+        let form =
+            form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(&coding, of)));
+        let Some(form) = form else {
+            make::start(self, &at, hit, coding, false);
+            return None;
+        };
+        if !form.is_dense
+            && coding.effort(stored.body.len()) <= forms.dense_up_to
+            && fastrand::u32(..DENSE_AFTER) == 0
+        {
+            make::start(self, &at, hit, coding.clone(), true);
         }
-        Some(dress)
+        form.content.is_some().then_some(())?;
+        Some((found?, coding))
     }
 }
 
@@ -105,10 +127,10 @@ impl Dress<'_> {
 
     /// The head and the content of `stored` in this form, if it isn't the plain one.
     pub(crate) fn encoded(&self, stored: &StoredResponse) -> Option<(HeaderMap, Bytes)> {
-        let (hit, encoding) = self.form.as_ref()?;
+        let (hit, coding) = self.form.as_ref()?;
         let form = hit.form()?;
         let content = form.content.clone()?;
-        Some((form.head(&self.forms.policy, *encoding, stored), content))
+        Some((form.head(&self.forms.policy, coding, stored), content))
     }
 
     /// Says in a head that isn't an encoded form's that there are others.

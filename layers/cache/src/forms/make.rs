@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tower_keep_compress::{Limits, content_encodings, decode_all, encode_all};
+use tower_keep_compress::{
+    EncodeError, Encoding, Limits, content_encodings, decode_all, encode_all,
+};
 use tower_keep_store::{Hit, Join, KeyBuf, Lead, Lifetime, Tag};
 use tracing::Instrument;
 
@@ -57,7 +59,7 @@ pub(super) async fn make(
     let of = known_digest(stored).await?;
     let suits = |found: &Hit<Stored>| {
         let form = found.form();
-        form.is_some_and(|form| form.suits(coding, &of) && (form.is_dense || !is_dense))
+        form.is_some_and(|form| form.suits(&coding, &of) && (form.is_dense || !is_dense))
     };
     let space = &core.space;
     let key = lead.key().to_key();
@@ -69,7 +71,7 @@ pub(super) async fn make(
     if let Some(found) = found.filter(suits) {
         return Some(found);
     }
-    let form = forms.form(core.settings.max_body, stored, of, coding, is_dense).await?;
+    let form = forms.form(core.settings.max_body, stored, of, &coding, is_dense).await?;
     let keep_until = hit.lifetime().keep_until.saturating_add(SPARE);
     let lifetime = Lifetime {
         stored_at: core.now(),
@@ -92,31 +94,47 @@ async fn known_digest(stored: &StoredResponse) -> Option<Digest> {
 }
 
 impl Forms {
+    fn level(&self, encoding: Encoding, is_dense: bool) -> i32 {
+        if is_dense { self.dense.of(encoding) } else { self.policy.level(encoding) }
+    }
+
     async fn form(
         &self,
         max_body: usize,
         stored: &StoredResponse,
         of: Digest,
-        coding: Coding,
+        coding: &Coding,
         is_dense: bool,
     ) -> Option<Form> {
         let body = stored.body.clone();
         let plain_len = body.len();
         let content = match coding {
             Coding::Encoded(encoding) => {
-                let level =
-                    if is_dense { self.dense.of(encoding) } else { self.policy.level(encoding) };
-                let encoded =
-                    spawn_blocking(move || encode_all(&body, encoding, level)).await.ok()?;
-                let encoded = encoded.inspect_err(|error| tracing::warn!(%error, "no form made"));
-                // What saves less than a tenth is not worth a client's time.
-                let encoded = Bytes::from(encoded.ok()?);
-                Some(encoded).filter(|encoded| encoded.len() <= plain_len / 10 * 9)
+                let (encoding, level) = (*encoding, self.level(*encoding, is_dense));
+                let made = move || encode_all(&body, encoding, level);
+                encoded(spawn_blocking(made).await.ok()?)?
             }
-            Coding::Plain => Some(decoded(&stored.headers, body, max_body).await?),
+            #[cfg(feature = "dictionary")]
+            Coding::Delta(delta) => {
+                let level = self.level(delta.coding().base(), is_dense);
+                let delta = delta.clone();
+                let made = move || tower_keep_compress::encode_delta(&body, &delta, level);
+                encoded(spawn_blocking(made).await.ok()?)?
+            }
+            Coding::Plain => decoded(&stored.headers, body, max_body).await?,
         };
+        // What saves less than a tenth is not worth a client's time.
+        let is_worth_it = |content: &Bytes| {
+            matches!(coding, Coding::Plain) || content.len() <= plain_len / 10 * 9
+        };
+        let content = Some(content).filter(is_worth_it);
         Some(Form::new(coding.letter(), of, is_dense, content))
     }
+}
+
+/// What an encoder made; none if it failed.
+fn encoded(made: Result<Vec<u8>, EncodeError>) -> Option<Bytes> {
+    made.inspect_err(|error| tracing::warn!(%error, "no form made")).ok().map(Bytes::from)
 }
 
 /// The plain form of `body`, whose codings the head tells; none if it can't be decoded, or is longer than

@@ -6,12 +6,16 @@ use std::thread::available_parallelism;
 
 use http::response::Parts;
 use tokio::sync::Semaphore;
+#[cfg(feature = "dictionary")]
+use tower_keep_compress::{AcceptEncoding, Delta};
 use tower_keep_compress::{
     CompressLayer, Encoding, LeaveUncompressed, Levels, Offer, Policy, ResponseHead,
 };
 
 use crate::core::Core;
 use crate::error::ConfigError;
+#[cfg(feature = "dictionary")]
+use crate::judge::Wish;
 use crate::stored::StoredResponse;
 
 /// Which compressed forms are kept of stored responses, and how they are made.
@@ -117,6 +121,26 @@ impl Forms {
             let extensions = http::Extensions::new();
             let head = ResponseHead::new(stored.status, &stored.headers, &extensions);
             self.policy.offer(&head, stored.body.len() as u64).ok()
+        })
+    }
+}
+
+#[cfg(feature = "dictionary")]
+impl Forms {
+    /// How a stored response is told by what the client has, if it has a dictionary that is ours, and
+    /// wants it no less than the one in `encoding`, or than the plain one.
+    pub(super) fn delta(
+        &self,
+        stored: &StoredResponse,
+        wish: Wish<'_>,
+        accept: &AcceptEncoding,
+        encoding: Option<Encoding>,
+    ) -> Option<Delta> {
+        let asked = self.policy.asked_dictionary(wish.method, wish.uri, wish.headers)?;
+        let dictionary = asked.available(&stored.headers)?;
+        let len = Some(stored.body.len() as u64);
+        self.policy.delta(accept, &stored.headers, encoding, len, |coding| {
+            Delta::new(coding, Arc::clone(dictionary)).filter(|delta| delta.suits(len))
         })
     }
 }

@@ -117,7 +117,7 @@ impl AskedDictionary {
         Some(Found {
             host: self.host.clone(),
             pattern,
-            until: Instant::now().checked_add(lifetime)?,
+            until: Instant::now() + lifetime,
             version: version.map(|version| (format!("{}{target}", self.host), version.clone())),
         })
     }

@@ -6,8 +6,8 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use sfv::{BareItem, Dictionary as Members, ListEntry, Parser};
 
-use super::USE_AS_DICTIONARY;
 use super::pattern::Pattern;
+use super::{FOR_EVER, USE_AS_DICTIONARY};
 use crate::field::{has_member, members};
 
 /// What a response says of itself as a dictionary (RFC 9842 §2.1); `None` if it is none that can be used.
@@ -62,7 +62,8 @@ pub(super) fn lifetime(response: &HeaderMap, with_credentials: bool) -> Option<D
     }
     let fresh = fresh.filter(|_| is_public || !with_credentials)?;
     // What is allowed to be served stale can still be used (RFC 9842 §2.2.1).
-    Some(Duration::from_secs(fresh.saturating_add(stale))).filter(|all| !all.is_zero())
+    let all = Duration::from_secs(fresh.saturating_add(stale)).min(FOR_EVER);
+    (!all.is_zero()).then_some(all)
 }
 
 #[cfg(test)]

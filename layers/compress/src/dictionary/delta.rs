@@ -101,8 +101,7 @@ impl Delta {
         match self.coding {
             #[cfg(feature = "zstd")]
             DictionaryCoding::Dcz => PREPARED_LEVEL,
-            // Below, the encoder doesn't use dictionaries.
-            _ => level.max(2),
+            _ => level,
         }
     }
 }

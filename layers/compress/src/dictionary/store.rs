@@ -3,12 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::asked::Found;
 use super::{Dictionary, MIN_LEN};
@@ -51,6 +55,8 @@ struct Inner {
     max_len: usize,
     /// Bytes of responses that are being kept while they are sent, or made dictionaries.
     in_flight: AtomicUsize,
+    /// How many are made at the same time, each on a thread of its own.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -122,22 +128,33 @@ impl Dictionaries {
         if reserved.len < MIN_LEN {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
         let dictionaries = self.clone();
-        runtime.spawn_blocking(move || {
-            let content = joined(parts, reserved.len);
-            dictionaries.insert(found, content);
-            drop(reserved);
+        runtime.spawn(async move {
+            let turns = Arc::clone(&dictionaries.inner.turns);
+            // It is never closed.
+            let turn = turns.acquire_owned().await;
+            let making = spawn_blocking(move || {
+                let content = joined(parts, reserved.len);
+                dictionaries.insert(found, content);
+                drop((reserved, turn));
+            });
+            drop(making.await);
         });
     }
 
     fn insert(&self, found: Found, content: Bytes) {
         let hash: [u8; 32] = Sha256::digest(&content).into();
         let Found { host, pattern, until, version } = found;
-        tracing::debug!(host, len = content.len(), "a response becomes a dictionary");
         if let Some((resource, version)) = version {
             self.inner.versions.insert(resource, (version, hash));
         }
+        if let Some(known) = self.get(&host, hash) {
+            // To prepare it is what takes long.
+            self.add(known.renewed(pattern, until));
+            return;
+        }
+        tracing::debug!(host, len = content.len(), "a response becomes a dictionary");
         self.add(Dictionary::prepare(host, pattern, content, hash, until));
     }
 }
@@ -241,10 +258,15 @@ impl DictionariesBuilder {
             DefaultHashBuilder::default(),
             DefaultLifecycle::default(),
         );
-        let versions = Cache::new(RESOURCES);
-        let in_flight = AtomicUsize::new(0);
-        Ok(Dictionaries {
-            inner: Arc::new(Inner { known, versions, max_bytes, max_len, in_flight }),
-        })
+        let processors = available_parallelism().map_or(1, usize::from);
+        let inner = Inner {
+            known,
+            versions: Cache::new(RESOURCES),
+            max_bytes,
+            max_len,
+            in_flight: AtomicUsize::new(0),
+            turns: Arc::new(Semaphore::new(processors.div_ceil(2))),
+        };
+        Ok(Dictionaries { inner: Arc::new(inner) })
     }
 }

@@ -41,10 +41,12 @@ pub(super) fn codec_with(
 ) -> Result<Box<dyn Codec>, String> {
     /// What of the window can't be used (RFC 7932 §9.1).
     const GAP: u64 = 16;
+    /// Below, the encoder doesn't use dictionaries.
+    const LEAST_LEVEL: i32 = 2;
     let mut encoder = BrotliEncoderStateStruct::new(StandardAlloc::default());
     let all = len.saturating_add(dictionary.len() as u64).saturating_add(GAP);
     let window = (u64::BITS - all.saturating_sub(1).leading_zeros()).max(MIN_WINDOW);
-    encoder.params.quality = level;
+    encoder.params.quality = level.max(LEAST_LEVEL);
     encoder.params.lgwin = window.try_into().map_err(|_| "there is no such window")?;
     encoder.params.size_hint = len.try_into().unwrap_or(0);
     encoder.set_custom_dictionary(dictionary.len(), dictionary);

@@ -41,10 +41,7 @@ impl DeltaAsked {
         len: Option<u64>,
     ) -> Option<Form> {
         let dictionary = self.asked.as_ref()?.available(response)?;
-        if len.is_some_and(|len| len < policy.settings().min_size) {
-            return None;
-        }
-        let delta = policy.delta(&asked.accept, response, encoding, |coding| {
+        let delta = policy.delta(&asked.accept, response, encoding, len, |coding| {
             let delta = Delta::new(coding, dictionary.clone())?;
             delta.suits_now(len).then_some(delta)
         });
