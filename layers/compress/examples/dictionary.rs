@@ -26,7 +26,7 @@ fn text(len: usize, seed: &mut u32) -> Vec<u8> {
     };
     let mut text = Vec::with_capacity(len + 16);
     while text.len() < len {
-        let word = u64::from(random() % 3000) * 0x9e37_79b9_7f4a_7c15;
+        let word = u64::from(random() % 3000).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let letters = usize::try_from(word % 7).unwrap_or(0) + 3;
         let word =
             (0..letters).map(|at| b'a' + u8::try_from((word >> (8 + 5 * at)) % 26).unwrap_or(0));
