@@ -19,6 +19,9 @@ use crate::request::Verdict;
 /// work.
 const TURN: usize = 16 * SLICE;
 
+/// What it costs to begin with another member of gzip, in bytes that could be decoded meanwhile.
+const BEGINNING: usize = SLICE / 4;
+
 pin_project! {
     /// A body that is decoded as it is read, within [`Limits`], or one that passes as it is.
     ///
@@ -54,7 +57,7 @@ struct Decode {
     room: Box<[u8]>,
     state: State,
     trailers: Option<HeaderMap>,
-    /// How many bytes were handed out since others had the thread.
+    /// How many bytes were handed out since others had the thread, and what was like it.
     done: usize,
     /// Where it is left word of what the client did wrong.
     verdict: Option<Verdict>,
@@ -110,7 +113,11 @@ impl<B> DecodeBody<B> {
 impl Decode {
     /// What it has to say without more input.
     fn step(&mut self) -> Result<Option<Frame<Bytes>>, DecodeError> {
-        match self.decoder.pull(&mut self.room)? {
+        let decoded = self.decoder.pull(&mut self.room)?;
+        let begun = self.decoder.take_begun().saturating_mul(BEGINNING);
+        self.done = self.done.saturating_add(begun);
+        match decoded {
+            Decoded::Data(0) => Ok(None),
             Decoded::Data(len) => {
                 self.done = self.done.saturating_add(len);
                 let data = self.room.get(..len).unwrap_or_default();

@@ -139,7 +139,7 @@ pub(crate) struct Decoder {
 /// What comes of a decoder.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decoded {
-    /// These many bytes, at the beginning of the room.
+    /// These many bytes, at the beginning of the room; it may be none.
     Data(usize),
     /// More input is needed, or the word that there is none.
     NeedsInput,
@@ -170,6 +170,12 @@ impl Decoder {
         if let Some(first) = self.stages.first_mut() {
             first.end();
         }
+    }
+
+    /// How many members, or frames, have begun in the midst of the data since this was last asked: each
+    /// takes time, also one of nothing.
+    pub(crate) fn take_begun(&mut self) -> usize {
+        self.stages.iter_mut().map(Stage::take_begun).sum()
     }
 
     /// The next bytes of the body, as far as there is room.

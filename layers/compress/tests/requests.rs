@@ -208,3 +208,20 @@ async fn content_arrives_as_it_is_sent() {
     drop(sender);
     assert!(body.frame().await.is_none());
 }
+
+#[tokio::test]
+async fn what_decodes_to_nothing_gives_others_their_turn_as_well() {
+    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+        // Members, or frames, that are empty, one after the other.
+        let empty = encode(b"", &[encoding]);
+        let content = Bytes::from(empty.repeat((1 << 20) / empty.len()));
+        let mut body = DecodeBody::new(Full::new(content), &[encoding], Limits::none()).unwrap();
+        let mut body = std::pin::Pin::new(&mut body);
+        let mut cx = std::task::Context::from_waker(futures_util::task::noop_waker_ref());
+        let mut turns = 0;
+        while body.as_mut().poll_frame(&mut cx).is_pending() {
+            turns += 1;
+        }
+        assert!(turns >= 64, "{encoding}: {turns}");
+    }
+}

@@ -23,6 +23,8 @@ pub(super) struct Stage {
     full: bool,
     /// How many bytes have come out.
     decoded: u64,
+    /// How often it began again.
+    begun: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ enum State {
 
 /// What comes of a stage.
 pub(super) enum Pulled {
-    /// These many bytes, at the beginning of the room.
+    /// These many bytes, at the beginning of the room. None, if it ended without saying anything and
+    /// something follows: whoever pulls decides how long it goes on like that.
     Data(usize),
     NeedsInput,
     Ended,
@@ -53,6 +56,7 @@ impl Stage {
             closed: false,
             full: false,
             decoded: 0,
+            begun: 0,
         })
     }
 
@@ -62,6 +66,11 @@ impl Stage {
 
     pub(super) fn end(&mut self) {
         self.closed = true;
+    }
+
+    /// How often it began again since this was last asked.
+    pub(super) fn take_begun(&mut self) -> usize {
+        std::mem::take(&mut self.begun)
     }
 
     /// Decodes what there is; `None` if more is needed for that.
@@ -78,7 +87,7 @@ impl Stage {
             self.full = written == room.len() && !ended;
             self.decoded = self.decoded.saturating_add(written as u64);
             self.state = if ended { State::Ended } else { State::Open };
-            if written > 0 {
+            if written > 0 || (ended && !self.input.is_empty()) {
                 return Ok(Some(written));
             }
             if stuck && !ended {
@@ -92,8 +101,14 @@ impl Stage {
     fn begin_again(&mut self) -> Result<(), DecodeError> {
         match self.encoding {
             // RFC 1952 §2.2, RFC 8878 §3.1: members, and frames, one after the other.
-            Encoding::Gzip | Encoding::Zstd => {
+            Encoding::Gzip => {
+                self.begun += 1;
                 self.codec = codec(self.encoding)?;
+                Ok(())
+            }
+            // This decoder begins again by itself.
+            Encoding::Zstd => {
+                self.begun += 1;
                 Ok(())
             }
             Encoding::Brotli | Encoding::Deflate => Err(DecodeError::Trailing(self.encoding)),
@@ -118,6 +133,7 @@ pub(super) fn pull(
         if !stage.closed && !before.is_empty() {
             let mut between = [0; BETWEEN];
             match pull(before, &mut between, check)? {
+                Pulled::Data(0) => return Ok(Pulled::Data(0)),
                 Pulled::Data(len) => {
                     stage.take(Bytes::copy_from_slice(between.get(..len).unwrap_or_default()));
                     continue;
