@@ -32,6 +32,13 @@ pub enum EncodeError {
         /// What was asked for.
         level: i32,
     },
+    /// The body is shorter or longer than it said, or than its `Content-Length` did. Encoded, it has
+    /// another length, and no client could tell.
+    #[error("the body was to have {announced} bytes, and has another length")]
+    Length {
+        /// How many bytes it was to have.
+        announced: u64,
+    },
     /// The encoder says so.
     #[error("{encoding} can't be written: {reason}")]
     Failed {

@@ -4,7 +4,7 @@
 //! (RFC 9110 §8.8.1, §8.8.3.3). Servers that changed it, and did not change it back when a client
 //! came with it, never answered 304 again (Apache's bugs 39727 and 45023).
 
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::accept::AcceptEncoding;
@@ -36,6 +36,13 @@ pub(crate) struct Mapped {
     /// The tag as the inner service knows it, without its weakness, and the mark that it had; none if it
     /// was weakened.
     tags: Vec<(Vec<u8>, Option<Mark>)>,
+}
+
+/// Whether a request asks for the rest of what it has if that is of some date. A date is that of all
+/// forms, so what it has may be the beginning of an encoded one.
+pub(crate) fn continues_by_date(request: &HeaderMap) -> bool {
+    let is_tag = |value: &HeaderValue| opaque(value.as_bytes()).starts_with(b"\"");
+    request.get(IF_RANGE).is_some_and(|validator| !is_tag(validator))
 }
 
 /// Adds to the conditions of a request the tags from which those of encoded forms were made. They

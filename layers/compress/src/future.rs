@@ -115,7 +115,12 @@ impl Answer<'_> {
             Some(len) if len > AT_ONCE as u64 => Look::More,
             _ => source.look(cx, AT_ONCE),
         };
-        let (form, len) = match look {
+        let look = match (look, len) {
+            // That it has another length than it said is found out as it is encoded.
+            (Look::Whole(there), Some(announced)) if there as u64 != announced => Look::More,
+            _ => look,
+        };
+        let (form, sure) = match look {
             Look::More => (form, source.size_hint().exact()),
             // It may be shorter than it had to be taken for.
             Look::Whole(len) => match self.form(Some(len as u64)) {
@@ -125,12 +130,12 @@ impl Answer<'_> {
         };
         let settings = self.policy.settings();
         // Without memory for an encoder, the plain form is still there.
-        let Ok(mut encoder) = Encoder::streaming(&form, form.level_now(&settings.levels), len)
+        let Ok(mut encoder) = Encoder::streaming(&form, form.level_now(&settings.levels), sure)
         else {
             return self.leave(Reason::NotAccepted, CompressBody::seen(source));
         };
         if look == Look::More {
-            let encode = Encode::new(encoder, settings.flush);
+            let encode = Encode::new(encoder, settings.flush, len);
             return self.encoded(&form, None, CompressBody::encoded(source, encode));
         }
         match encode_seen(&mut encoder, source.seen()) {
@@ -177,7 +182,11 @@ impl Answer<'_> {
             self.delta.add_vary(self.policy, refusal.headers_mut());
             return refusal;
         }
-        if Decision::Leave(reason).varies() {
+        // RFC 9110 §15.3.7: a part varies as the whole does.
+        let has_forms = reason == Reason::Partial
+            && self.parts.status == StatusCode::PARTIAL_CONTENT
+            && self.policy.settings().excluded_whole(&ResponseHead::of(&self.parts)).is_none();
+        if has_forms || Decision::Leave(reason).varies() {
             add_vary(&mut self.parts.headers);
             self.delta.add_vary(self.policy, &mut self.parts.headers);
         } else if reason == Reason::AlreadyEncoded {

@@ -229,6 +229,13 @@ impl Policy {
         own.map_or(&self.settings.encodings, |(_, encodings)| encodings)
     }
 
+    /// Whether one of the codings that are used is accepted.
+    pub(crate) fn may_encode(&self, accept: &AcceptEncoding) -> bool {
+        let own = self.settings.preferred.iter().flat_map(|(_, encodings)| encodings);
+        let mut used = self.settings.encodings.iter().chain(own);
+        used.any(|encoding| accept.weight(*encoding).accepts())
+    }
+
     /// The level for bodies that are compressed while a client waits.
     pub fn level(&self, encoding: Encoding) -> i32 {
         self.settings.levels.of(encoding)
@@ -267,6 +274,12 @@ impl Settings {
         if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
             return Some(Reason::Partial);
         }
+        self.excluded_whole(head)
+    }
+
+    /// The same of the whole that a part is of.
+    pub(crate) fn excluded_whole(&self, head: &ResponseHead<'_>) -> Option<Reason> {
+        let headers = head.headers;
         if headers.contains_key(CONTENT_ENCODING) {
             return Some(Reason::AlreadyEncoded);
         }

@@ -2,13 +2,14 @@
 
 use std::task::{Context, Poll};
 
+use http::header::RANGE;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::body::CompressBody;
 use crate::error::BoxError;
-use crate::etag::map_conditions;
+use crate::etag::{continues_by_date, map_conditions};
 use crate::future::{CompressFuture, DeltaAsked};
 use crate::policy::{Asked, Policy};
 
@@ -49,6 +50,9 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let asked = Asked::of(request.method(), request.headers());
+        if continues_by_date(request.headers()) && self.policy.may_encode(&asked.accept) {
+            request.headers_mut().remove(RANGE);
+        }
         let tags = self.policy.settings().entity_tags;
         let mapped = map_conditions(request.headers_mut(), tags, &asked.accept);
         let delta = DeltaAsked::of(&self.policy, &request);

@@ -256,3 +256,45 @@ async fn a_range_is_one_of_the_plain_form_and_never_continues_an_encoded_one() {
     assert_eq!(field(&headers, "etag"), Some("\"abc--br\""));
     assert_eq!(field(&headers, "accept-ranges"), None);
 }
+
+#[tokio::test]
+async fn a_part_of_what_has_other_forms_says_so() {
+    let part = |kind| {
+        let fields = [("content-type", kind), ("content-range", "bytes 0-1/2200")];
+        let mut part = text(&fields);
+        *part.status_mut() = StatusCode::PARTIAL_CONTENT;
+        part
+    };
+    // RFC 9110 §15.3.7: as the whole would.
+    let answer = ask(&layer(), &ACCEPT, part("text/plain")).await;
+    assert_eq!(field(answer.headers(), "vary"), Some("accept-encoding"));
+    assert_eq!(field(answer.headers(), "content-encoding"), None);
+    let answer = ask(&layer(), &ACCEPT, part("image/png")).await;
+    assert_eq!(field(answer.headers(), "vary"), None);
+}
+
+#[tokio::test]
+async fn a_date_does_not_continue_an_encoded_form() {
+    let seen = async |fields: &[(&str, &str)]| {
+        let service = service_fn(|request: Request<Empty<Bytes>>| async move {
+            let asked = request.headers().contains_key("range");
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(asked.to_string())))
+        });
+        let mut request = Request::get("/");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let service = layer().layer(service);
+        let answer = service.oneshot(request.body(Empty::new()).unwrap()).await.unwrap();
+        read(answer.into_body()).await.0
+    };
+    let range: (&str, &str) = ("range", "bytes=5-");
+    let date: (&str, &str) = ("if-range", "Mon, 02 Nov 2026 10:00:00 GMT");
+    // It is that of both forms, and the client may have the beginning of either.
+    assert_eq!(seen(&[range, date, ("accept-encoding", "br")]).await, b"false");
+    assert_eq!(seen(&[range, date]).await, b"true");
+    assert_eq!(seen(&[range, date, ("accept-encoding", "zstd")]).await, b"true");
+    assert_eq!(seen(&[range, ("accept-encoding", "br")]).await, b"true");
+    let tag = &[range, ("if-range", "\"abc\""), ("accept-encoding", "br")];
+    assert_eq!(seen(tag).await, b"true");
+}

@@ -40,9 +40,17 @@ pub(crate) struct Encode {
     /// What the encoder holds back since the last flush.
     unflushed: bool,
     flushes: bool,
+    /// How many bytes of input are still to come, and were in all, if that was said.
+    announced: Option<Announced>,
     /// How many bytes of input may be compressed before others have their turn, and have been.
     turn: usize,
     done: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Announced {
+    left: u64,
+    all: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +63,9 @@ enum State {
 }
 
 impl Encode {
-    /// `flushes`: whether a pause of the inner body sends on what there is.
-    pub(crate) fn new(encoder: Encoder, flushes: bool) -> Self {
+    /// `flushes`: whether a pause of the inner body sends on what there is. `len`: how long that body
+    /// says it is.
+    pub(crate) fn new(encoder: Encoder, flushes: bool, len: Option<u64>) -> Self {
         let turn = encoder.turn();
         Self {
             encoder,
@@ -66,6 +75,7 @@ impl Encode {
             state: State::Reading,
             unflushed: false,
             flushes,
+            announced: len.map(|all| Announced { left: all, all }),
             turn,
             done: 0,
         }
@@ -112,7 +122,10 @@ impl Encode {
                 State::Reading => {
                     let len = self.input.len().min(SLICE);
                     let slice = self.input.split_to(len);
-                    if let Err(error) = self.encoder.write(slice.chunk(), &mut self.output) {
+                    let written = self
+                        .count(len as u64)
+                        .and_then(|()| self.encoder.write(slice.chunk(), &mut self.output));
+                    if let Err(error) = written {
                         self.stop();
                         return Step::Failed(error);
                     }
@@ -120,7 +133,8 @@ impl Encode {
                     self.unflushed = true;
                 }
                 State::Ending => {
-                    let finished = self.encoder.finish(&mut self.output);
+                    let finished =
+                        self.is_all().and_then(|()| self.encoder.finish(&mut self.output));
                     self.state = State::Trailing;
                     // Its memory isn't needed while a slow client reads the rest.
                     self.encoder.close();
@@ -149,6 +163,21 @@ impl Encode {
             return Step::Failed(error);
         }
         if self.output.is_empty() { Step::NeedsInput } else { self.frame() }
+    }
+
+    /// Takes note of so many bytes of input.
+    fn count(&mut self, len: u64) -> Result<(), EncodeError> {
+        let Some(Announced { left, all }) = &mut self.announced else { return Ok(()) };
+        *left = left.checked_sub(len).ok_or(EncodeError::Length { announced: *all })?;
+        Ok(())
+    }
+
+    /// Refuses to end what isn't there as a whole.
+    fn is_all(&self) -> Result<(), EncodeError> {
+        match self.announced {
+            Some(Announced { left: 1.., all }) => Err(EncodeError::Length { announced: all }),
+            _ => Ok(()),
+        }
     }
 
     fn frame(&mut self) -> Step {
