@@ -24,8 +24,11 @@ use crate::key::{Key, KeyRef, Prehashed};
 use crate::slot::Slot;
 use crate::time::Clock;
 
-/// One lookup in so many is reported to moka.
+/// One lookup in so many is reported to moka, on average.
 const SAMPLE: u32 = 16;
+
+/// So many glances are worth one lookup.
+const GLANCES: u32 = 4;
 
 /// How many entries that were taken out of the index may wait, for each thread, for their memory to
 /// be freed. The default would be 32 or more, which is a lot of large bodies.
@@ -129,6 +132,16 @@ impl Memory {
         found
     }
 
+    /// The same of what can be had again at less cost than others: so it is what is let go of first among
+    /// those that are asked for as often.
+    pub(crate) fn glance(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
+        let found = self.index.pin().get(&key).map(Arc::clone);
+        if is_sampled() && fastrand::u32(..GLANCES) == 0 {
+            self.judge.get(&key);
+        }
+        found
+    }
+
     /// Keeps `slot`, unless it is larger than an entry may be: then nothing is kept at `key`.
     pub(crate) fn insert(&self, key: KeyRef<'_>, slot: Arc<Slot>) -> bool {
         let fits = u64::from(slot.weight) <= self.max_entry;
@@ -198,14 +211,22 @@ impl Memory {
     }
 }
 
+/// How many lookups lie between two that are reported is left to chance. If it were always the same,
+/// what is looked up at every second place, such as a form after its response, would be reported every
+/// time, or never.
 fn is_sampled() -> bool {
     thread_local! {
-        static LOOKUPS: Cell<u32> = const { Cell::new(0) };
+        static LEFT: Cell<u32> = const { Cell::new(0) };
     }
-    LOOKUPS.with(|lookups| {
-        let count = lookups.get().wrapping_add(1);
-        lookups.set(count);
-        count % SAMPLE == 0
+    LEFT.with(|left| match left.get().checked_sub(1) {
+        Some(less) => {
+            left.set(less);
+            false
+        }
+        None => {
+            left.set(fastrand::u32(..2 * SAMPLE - 1));
+            true
+        }
     })
 }
 
@@ -311,6 +332,22 @@ mod tests {
             memory.insert(KeyRef::new(&i.to_be_bytes()), slot(clock, i, 296));
             for _ in 0..4 * SAMPLE {
                 assert!(memory.get(hot).is_some(), "after {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_turn_stays_as_well() {
+        let clock = Clock::system();
+        let memory = memory(100_000, clock);
+        let hot = [KeyRef::new(b"response"), KeyRef::new(b"form")];
+        for key in hot {
+            memory.insert(key, slot(clock, 0, 296));
+        }
+        for i in 0..5_000u32 {
+            memory.insert(KeyRef::new(&i.to_be_bytes()), slot(clock, i, 296));
+            for _ in 0..4 * SAMPLE {
+                assert!(hot.map(|key| memory.get(key).is_some()) == [true; 2], "after {i}");
             }
         }
     }

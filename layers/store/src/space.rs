@@ -153,9 +153,10 @@ impl<V: Send + Sync + 'static> Space<V> {
             })
     }
 
-    /// As [`peek`](Self::peek), for one who only wants to know, and isn't counted.
+    /// As [`peek`](Self::peek), for one who only wants to know, or could do without: it isn't counted, and
+    /// says little for keeping the entry when memory gets short.
     pub fn glance(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
-        let slot = self.inner().l1.as_ref()?.get(key)?;
+        let slot = self.inner().l1.as_ref()?.glance(key)?;
         Hit::new(slot, now)
     }
 
