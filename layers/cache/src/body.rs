@@ -57,11 +57,14 @@ impl<B> CacheBody<B> {
         }
     }
 
-    /// Puts other content in the place of what is stored.
-    pub(crate) fn replace(&mut self, content: Bytes) {
-        if let Kind::Stored { data, .. } = &mut self.kind {
-            *data = Some(content).filter(|content| !content.is_empty());
-        }
+    /// Puts other content in the place of what is stored, and changes the trailers to suit. Whether
+    /// there are some.
+    pub(crate) fn replace(&mut self, content: Bytes, change: impl FnOnce(&mut HeaderMap)) -> bool {
+        let Kind::Stored { data, trailers } = &mut self.kind else { return false };
+        *data = Some(content).filter(|content| !content.is_empty());
+        let Some(trailers) = trailers else { return false };
+        change(trailers);
+        true
     }
 
     /// A body that is still arriving.

@@ -145,7 +145,7 @@ impl CacheLayerBuilder {
     /// A form is made behind the client's back when one is first asked for that isn't there, at the level
     /// of the [`CompressLayer`](tower_keep_compress::CompressLayer); until then, the response is sent as it
     /// is. Of what goes on being asked for, a [denser](CompressedForms::dense_levels) one is made. Forms
-    /// lie in both tiers, with the tags of the response; they are what the first tier lets go of first.
+    /// lie in both tiers, with the tags of the response; of what is asked for as often, they are what the first tier lets go of first.
     /// Ranges are of the plain form. A response that came encoded is decoded for a client that can't read
     /// it so.
     ///

@@ -3,8 +3,9 @@
 //! A form is an entry of its own, at the key of the response and its coding, and holds the encoded
 //! content alone. It belongs to a response by the digest of the content that it was made of, so one that
 //! was made of something else is never sent, whatever became of either entry; and one that was made of
-//! the same, by another node or before the response was validated, will do. Since who reads a form
-//! reads the response, too, forms are what memory is taken from first.
+//! the same, by another node or before the response was validated, will do. A form can be made again, and a
+//! response has to be fetched: so of those that are asked for as often, memory is taken from forms first,
+//! and one that was not kept isn't made again at once.
 //!
 //! Nobody waits for a form: until it is there, the response is sent as it is. It is made on Tokio's
 //! threads for blocking work, a few at a time, at a fast level first. Of one that is still asked for
@@ -14,6 +15,7 @@ mod dress;
 mod make;
 mod plain;
 mod settings;
+mod tried;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ pub(crate) use self::make::Made;
 pub(crate) use self::plain::{Undress, is_hit_unreadable, readable};
 pub use self::settings::CompressedForms;
 pub(crate) use self::settings::Forms;
+pub(crate) use self::tried::Tried;
 use crate::stored::StoredResponse;
 
 /// What tells the content of one response from all others.
@@ -40,6 +43,9 @@ pub(crate) type Digest = [u8; 32];
 pub(crate) fn digest(content: &[u8]) -> Digest {
     Sha256::digest(content).into()
 }
+
+/// How many places there are for forms by dictionaries.
+const BY_DICTIONARY: usize = 4;
 
 /// In which coding a form is.
 #[derive(Clone, Debug)]
@@ -75,6 +81,19 @@ impl Coding {
             #[cfg(feature = "dictionary")]
             Self::Delta(delta) => len.saturating_add(delta.dictionary().content().len()),
             Self::Encoded(_) | Self::Plain => len,
+        }
+    }
+
+    /// Its place among all, which those by different dictionaries may share.
+    fn index(&self) -> usize {
+        match self {
+            Self::Encoded(encoding) => *encoding as usize,
+            Self::Plain => Encoding::ALL.len(),
+            #[cfg(feature = "dictionary")]
+            Self::Delta(delta) => {
+                let [first, ..] = *delta.dictionary().hash();
+                Encoding::ALL.len() + 1 + usize::from(first) % BY_DICTIONARY
+            }
         }
     }
 
@@ -135,8 +154,11 @@ impl Form {
             Coding::Delta(delta) => policy.make_delta(&mut headers, delta),
             Coding::Plain => {}
         }
-        let len = self.content.as_ref().map_or(0, Bytes::len);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        // In HTTP/1.1, no trailers follow content whose length is announced.
+        if stored.trailers.is_none() {
+            let len = self.content.as_ref().map_or(0, Bytes::len);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        }
         let head = Head { serial: stored.serial, headers };
         let headers = head.headers.clone();
         self.head.store(Some(Arc::new(head)));

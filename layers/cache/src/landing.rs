@@ -92,6 +92,8 @@ pub(crate) struct Arriving {
     /// For which requests it is.
     pub(crate) selects: Selector,
     pub(crate) proof: Proof,
+    /// Whether there may be compressed forms of it, once it is stored.
+    pub(crate) has_forms: bool,
 }
 
 /// Tells whether a request selects the same variant as the one that the response answers.

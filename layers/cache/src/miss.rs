@@ -4,7 +4,8 @@ use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::header::RANGE;
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -155,9 +156,24 @@ where
     }
 
     /// As [`run`](Self::run), for a client that may not read what is stored as it is.
-    pub(crate) async fn run_readable(self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
+    pub(crate) async fn run_readable(mut self) -> Result<Response<CacheBody<ResBody>>, S::Error> {
         let (core, headers) = (Arc::clone(&self.core), self.request.headers().clone());
-        let response = self.run().await?;
+        let Some(forms) = &core.settings.forms else { return self.run().await };
+        if forms.may_continue_encoded(&headers) {
+            self.request.headers_mut().remove(RANGE);
+            self.directives.range = false;
+        }
+        // The inner service may be asked as the client asks.
+        let conditions = forms.conditions(&headers);
+        if let Some(conditions) = &conditions {
+            self.request.headers_mut().clone_from(&conditions.fields);
+        }
+        let mut response = self.run().await?;
+        if let Some(conditions) =
+            conditions.filter(|_| response.status() == StatusCode::NOT_MODIFIED)
+        {
+            forms.restore(&conditions, response.headers_mut());
+        }
         Ok(readable(&core, &headers, response).await)
     }
 

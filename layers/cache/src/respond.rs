@@ -70,7 +70,8 @@ pub(crate) fn hit<B>(
     now_ms: u64,
 ) -> Response<CacheBody<B>> {
     let status = cache_status::hit_value(&core.settings.name, stored.times.ttl(now_ms));
-    from_stored(stored, method, request, now_ms, status, None)
+    let dress = core.plain_dress(stored, request);
+    from_stored(stored, method, request, now_ms, status, dress.as_ref())
 }
 
 /// The same, in a form of its own.
@@ -107,7 +108,8 @@ pub(crate) fn validated<B>(
     status: &CacheStatus,
 ) -> Response<CacheBody<B>> {
     let status = status.to_value(&core.settings.name);
-    from_stored(stored, &asked.method, &asked.headers, now_ms, status, None)
+    let dress = core.plain_dress(stored, &asked.headers);
+    from_stored(stored, &asked.method, &asked.headers, now_ms, status, dress.as_ref())
 }
 
 fn from_stored<B>(
@@ -130,6 +132,7 @@ fn from_stored<B>(
         (*method == Method::GET && stored.status == StatusCode::OK)
             .then(|| partial(request, stored))
             .flatten()
+            .filter(|_| dress.is_none_or(|dress| !dress.is_whole()))
     };
     let (mut headers, code, body) = if unchanged {
         let mut headers = not_modified_headers(&stored.headers);
@@ -137,10 +140,10 @@ fn from_stored<B>(
             dress.restore_tag(&mut headers);
         }
         (headers, StatusCode::NOT_MODIFIED, CacheBody::empty())
-    } else if let Some((headers, content)) = encoded {
+    } else if let Some((headers, content, trailers)) = encoded {
         let body = match *method {
             Method::HEAD => CacheBody::empty(),
-            _ => CacheBody::stored(content, stored.trailers.clone()),
+            _ => CacheBody::stored(content, trailers),
         };
         (headers, stored.status, body)
     } else if *method == Method::HEAD {
@@ -185,10 +188,16 @@ pub(crate) fn arriving<B>(
     asked: &Asked,
     status: &CacheStatus,
 ) -> Option<Response<CacheBody<B>>> {
+    let dress = core.arriving_dress(response, &asked.headers);
+    let conditions = dress.as_ref().map_or(&asked.headers, |dress| dress.asked(&asked.headers));
     let unchanged =
-        response.status == StatusCode::OK && not_modified(&asked.headers, &response.validators);
+        response.status == StatusCode::OK && not_modified(conditions, &response.validators);
     let (mut headers, code, body) = if unchanged {
-        (not_modified_headers(&response.headers), StatusCode::NOT_MODIFIED, CacheBody::empty())
+        let mut headers = not_modified_headers(&response.headers);
+        if let Some(dress) = &dress {
+            dress.restore_tag(&mut headers);
+        }
+        (headers, StatusCode::NOT_MODIFIED, CacheBody::empty())
     } else {
         let body = if asked.is_head() {
             CacheBody::empty()
@@ -197,6 +206,9 @@ pub(crate) fn arriving<B>(
         };
         (response.headers.clone(), response.status, body)
     };
+    if let Some(dress) = &dress {
+        dress.tell_of_others(&mut headers);
+    }
     // A response that comes straight from the origin has no `Age` (RFC 9111 §5.1); one that has been
     // here for a second, or at an earlier cache, does.
     match response.times.age(core.now_ms()) {

@@ -316,6 +316,7 @@ where
             selects: Selector::new(plan.vary.clone(), &asked.headers),
             proof: core.space.proof(lead.ticket(), &plan.tags),
             received_age: parts.headers.get(AGE).cloned(),
+            has_forms: !plain_only && core.has_forms(parts.status, &headers),
             headers,
         });
         // The leader's reader is made before anything is read, so that it misses nothing.

@@ -15,7 +15,7 @@ use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::conditional::Validators;
-use crate::forms::{Digest, Form};
+use crate::forms::{Digest, Form, Tried};
 use crate::part::Part;
 use crate::policy::StoredTimes;
 use crate::vary::VaryRule;
@@ -70,6 +70,8 @@ pub(crate) struct StoredResponse {
     pub(crate) offer: OnceLock<Option<Offer>>,
     /// That of the body, once a form has been made of it.
     pub(crate) digest: OnceLock<Digest>,
+    /// When its forms were last made.
+    pub(crate) tried: Tried,
 }
 
 /// How the variants of a resource are told apart (RFC 9111 §4.1).
@@ -129,6 +131,7 @@ impl StoredResponse {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             offer: OnceLock::new(),
             digest: OnceLock::new(),
+            tried: Tried::default(),
         }
     }
 

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "br", feature = "gzip"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/forms.rs"]
+mod kept;
 #[path = "support/origin.rs"]
 mod origin;
 
@@ -14,61 +16,15 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
-use tower_keep_cache::{Cache, CacheLayer, CompressedForms};
+use tower_keep_cache::{CacheLayer, CompressedForms};
 use tower_keep_compress::{
     CompressLayer, Encoding, LeaveUncompressed, Levels, Limits, decode_all, encode_all,
 };
 use tower_keep_store::{L1, Redis, Store};
 use tower_keep_testing::RedisServer;
 
+use kept::*;
 use origin::*;
-
-const PAGE: &[(&str, &str)] = &[
-    ("cache-control", "max-age=600"),
-    ("content-type", "application/json"),
-    ("etag", "\"v1\""),
-    ("cache-tag", "pages"),
-];
-
-fn page(n: usize) -> String {
-    format!("{{\"page\": {n}}}, ").repeat(500)
-}
-
-fn forms() -> CompressedForms {
-    CompressedForms::from(&CompressLayer::builder().build().unwrap()).dense_up_to(0)
-}
-
-fn compressing(origin: &Origin) -> (Cache<Origin>, Store) {
-    cached_with(origin, |builder| builder.compress(forms()))
-}
-
-/// What a client gets who accepts this coding.
-async fn accepting(cache: &Cache<Origin>, coding: &'static str) -> Got {
-    send(cache, get(&[("accept-encoding", coding)])).await
-}
-
-/// Asks until the answer is in this coding.
-async fn encoded(cache: &Cache<Origin>, coding: &'static str) -> Got {
-    let start = Instant::now();
-    loop {
-        let got = accepting(cache, coding).await;
-        if field(&got, "content-encoding") == Some(coding) {
-            return got;
-        }
-        assert!(start.elapsed() < Duration::from_secs(20), "not within 20 s: {coding}");
-        sleep(Duration::from_millis(2)).await;
-    }
-}
-
-fn field<'a>(got: &'a Got, name: &str) -> Option<&'a str> {
-    got.headers.get(name).map(|value| value.to_str().unwrap())
-}
-
-fn decoded(got: &Got) -> Vec<u8> {
-    let coding =
-        field(got, "content-encoding").map(|name| Encoding::from_name(name.as_bytes()).unwrap());
-    decode_all(&got.body, coding.as_slice(), Limits::none()).unwrap()
-}
 
 #[tokio::test]
 async fn a_stored_response_is_sent_compressed_once_its_form_is_made() {

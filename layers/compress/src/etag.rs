@@ -17,6 +17,10 @@ use crate::form::Mark;
 pub enum EntityTags {
     /// `"abc"` becomes `"abc--br"`: strong, and another for each coding. What clients send back is
     /// recognised. The default.
+    ///
+    /// The same content can be other bytes from time to time, as its level or its pauses change, under
+    /// the same tag. Here no range of an encoded form is ever sent; where a cache outside cuts ranges of
+    /// what it got encoded, and gets it from several nodes, choose the other.
     #[default]
     Suffix,
     /// `"abc"` becomes `W/"abc"`, as nginx does it. `If-Match` can't use it any more (RFC 9110

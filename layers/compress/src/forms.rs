@@ -111,9 +111,23 @@ impl Policy {
         Some(Conditions { fields, mapped, accept: *accept })
     }
 
+    /// Whether a request asks for the rest of what may be the beginning of an encoded form: by a date,
+    /// which is that of all forms. It must get the whole, as if it had no `Range`.
+    pub fn may_continue_encoded(&self, request: &HeaderMap, accept: &AcceptEncoding) -> bool {
+        etag::continues_by_date(request) && self.may_encode(accept)
+    }
+
+    /// Removes from trailers what is true of the plain form alone, or of the encoded one.
+    pub fn recode_trailers(&self, trailers: &mut HeaderMap) {
+        fields::remove_digests(trailers);
+    }
+
     /// Gives the head of a 304 the entity tag of the form that the client has.
     pub fn restore(&self, conditions: &Conditions, response: &mut HeaderMap) {
         let offered = self.offered(response);
-        conditions.mapped.restore(response, &conditions.accept, offered);
+        if conditions.mapped.restore(response, &conditions.accept, offered) {
+            // RFC 9110 §15.4.5: as 200 would have said it.
+            add_vary(response);
+        }
     }
 }

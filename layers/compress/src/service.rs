@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use crate::body::CompressBody;
 use crate::error::BoxError;
-use crate::etag::{continues_by_date, map_conditions};
+use crate::etag::map_conditions;
 use crate::future::{CompressFuture, DeltaAsked};
 use crate::policy::{Asked, Policy};
 
@@ -50,7 +50,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let asked = Asked::of(request.method(), request.headers());
-        if continues_by_date(request.headers()) && self.policy.may_encode(&asked.accept) {
+        if self.policy.may_continue_encoded(request.headers(), &asked.accept) {
             request.headers_mut().remove(RANGE);
         }
         let tags = self.policy.settings().entity_tags;

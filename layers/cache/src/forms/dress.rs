@@ -12,6 +12,7 @@ use tower_keep_store::{Hit, KeyBuf, Timestamp};
 use super::{Coding, Forms, make};
 use crate::core::Core;
 use crate::judge::Wish;
+use crate::landing::Arriving;
 use crate::stored::{Stored, StoredResponse};
 
 /// A form that is served is made denser by one of so many who get it.
@@ -23,6 +24,8 @@ pub(crate) struct Dress<'a> {
     /// The request's conditions, where they name a form.
     conditions: Option<Conditions>,
     form: Option<(Hit<Stored>, Coding)>,
+    /// It gets the whole, though it asks for a part.
+    is_whole: bool,
 }
 
 impl Core {
@@ -54,14 +57,10 @@ impl Core {
         let offer = forms.offer(stored)?;
         let headers = wish.headers;
         let accept = AcceptEncoding::of(headers);
-        let conditions = headers
-            .contains_key(IF_NONE_MATCH)
-            .then(|| forms.policy.conditions(headers, &accept))
-            .flatten();
-        let mut dress = Dress { forms, conditions, form: None };
+        let mut dress = Dress::plain(forms, headers, &accept);
         // A range is one of the plain form: what another one's bytes are is told by nothing that a client
         // could name. (RFC 9111 §5.2.1.6 is about transformations.)
-        let is_plain = headers.contains_key(RANGE)
+        let is_plain = (headers.contains_key(RANGE) && !dress.is_whole)
             || (headers.contains_key(CACHE_CONTROL)
                 && has_member(headers, &CACHE_CONTROL, "no-transform"));
         if is_plain {
@@ -98,7 +97,9 @@ impl Core {
         let form =
             form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(&coding, of)));
         let Some(form) = form else {
-            make::start(self, &at, hit, coding, false);
+            if stored.tried.may(&coding, now) && make::start(self, &at, hit, coding.clone(), false) {
+                stored.tried.note(&coding, now);
+            }
             return None;
         };
         if !form.is_dense
@@ -112,7 +113,48 @@ impl Core {
     }
 }
 
+impl Core {
+    /// For the plain form of `stored`, which is sent whatever forms there are.
+    pub(crate) fn plain_dress(
+        &self,
+        stored: &StoredResponse,
+        request: &HeaderMap,
+    ) -> Option<Dress<'_>> {
+        let forms = self.settings.forms.as_ref()?;
+        forms.offer(stored)?;
+        Some(Dress::plain(forms, request, &AcceptEncoding::of(request)))
+    }
+
+    /// The same of a response of which the head is there, if it is one that may have forms.
+    pub(crate) fn arriving_dress(
+        &self,
+        response: &Arriving,
+        request: &HeaderMap,
+    ) -> Option<Dress<'_>> {
+        let forms = self.settings.forms.as_ref().filter(|_| response.has_forms)?;
+        Some(Dress::plain(forms, request, &AcceptEncoding::of(request)))
+    }
+}
+
+impl<'a> Dress<'a> {
+    /// The plain form, for a request with these fields.
+    fn plain(forms: &'a Forms, request: &HeaderMap, accept: &AcceptEncoding) -> Self {
+        let conditions = request
+            .contains_key(IF_NONE_MATCH)
+            .then(|| forms.policy.conditions(request, accept))
+            .flatten();
+        let is_whole =
+            request.contains_key(RANGE) && forms.policy.may_continue_encoded(request, accept);
+        Dress { forms, conditions, form: None, is_whole }
+    }
+}
+
 impl Dress<'_> {
+    /// Whether the request gets the whole, though it asks for a part.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// The fields by whose conditions the request is judged.
     pub(crate) fn asked<'a>(&'a self, request: &'a HeaderMap) -> &'a HeaderMap {
         self.conditions.as_ref().map_or(request, |conditions| &conditions.fields)
@@ -125,12 +167,17 @@ impl Dress<'_> {
         }
     }
 
-    /// The head and the content of `stored` in this form, if it isn't the plain one.
-    pub(crate) fn encoded(&self, stored: &StoredResponse) -> Option<(HeaderMap, Bytes)> {
+    /// The head, the content and the trailers of `stored` in this form, if it isn't the plain one.
+    pub(crate) fn encoded(
+        &self,
+        stored: &StoredResponse,
+    ) -> Option<(HeaderMap, Bytes, Option<HeaderMap>)> {
         let (hit, coding) = self.form.as_ref()?;
         let form = hit.form()?;
         let content = form.content.clone()?;
-        Some((form.head(&self.forms.policy, coding, stored), content))
+        let mut trailers = stored.trailers.clone();
+        trailers.iter_mut().for_each(|trailers| self.forms.policy.recode_trailers(trailers));
+        Some((form.head(&self.forms.policy, coding, stored), content, trailers))
     }
 
     /// Says in a head that isn't an encoded form's that there are others.

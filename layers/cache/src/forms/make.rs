@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tower_keep_compress::{
     EncodeError, Encoding, Limits, content_encodings, decode_all, encode_all,
@@ -24,6 +25,7 @@ const SPARE: Duration = Duration::from_secs(3600);
 pub(crate) type Made = Option<Hit<Stored>>;
 
 /// Makes a form of the response in `hit` behind the client's back, unless enough others are being made.
+/// Whether it is being made now.
 #[cold]
 pub(super) fn start(
     core: &Arc<Core>,
@@ -31,12 +33,28 @@ pub(super) fn start(
     hit: &Hit<Stored>,
     coding: Coding,
     is_dense: bool,
-) {
-    let Some(forms) = &core.settings.forms else { return };
-    let Ok(runtime) = Handle::try_current() else { return };
-    let Ok(permit) = Arc::clone(&forms.permits).try_acquire_owned() else { return };
+) -> bool {
+    let Some(forms) = &core.settings.forms else { return false };
+    let Ok(permit) = Arc::clone(&forms.permits).try_acquire_owned() else { return false };
     let key = core.space.key(at);
-    let Join::Lead(lead, _) = core.forms.join(key, || core.space.begin(&[key])) else { return };
+    let Join::Lead(lead, _) = core.forms.join(key, || core.space.begin(&[key])) else {
+        return false;
+    };
+    spawn(core, lead, hit, coding, is_dense, Some(permit));
+    true
+}
+
+/// Makes a form, or finds it, in a task of its own, which keeps the permit as long. `lead` is that of the
+/// flight at its key.
+pub(super) fn spawn(
+    core: &Arc<Core>,
+    lead: Lead<Made>,
+    hit: &Hit<Stored>,
+    coding: Coding,
+    is_dense: bool,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let Ok(runtime) = Handle::try_current() else { return };
     let (core, hit) = (Arc::clone(core), hit.clone());
     let task = async move {
         let made = make(&core, &lead, &hit, coding, is_dense).await;
@@ -46,8 +64,7 @@ pub(super) fn start(
     runtime.spawn(task.in_current_span());
 }
 
-/// Makes a form, or finds it. `lead` is that of the flight at its key.
-pub(super) async fn make(
+async fn make(
     core: &Arc<Core>,
     lead: &Lead<Made>,
     hit: &Hit<Stored>,
@@ -112,22 +129,23 @@ impl Forms {
             Coding::Encoded(encoding) => {
                 let (encoding, level) = (*encoding, self.level(*encoding, is_dense));
                 let made = move || encode_all(&body, encoding, level);
-                encoded(spawn_blocking(made).await.ok()?)?
+                Some(encoded(spawn_blocking(made).await.ok()?)?)
             }
             #[cfg(feature = "dictionary")]
             Coding::Delta(delta) => {
                 let level = self.level(delta.coding().base(), is_dense);
                 let delta = delta.clone();
                 let made = move || tower_keep_compress::encode_delta(&body, &delta, level);
-                encoded(spawn_blocking(made).await.ok()?)?
+                Some(encoded(spawn_blocking(made).await.ok()?)?)
             }
-            Coding::Plain => decoded(&stored.headers, body, max_body).await?,
+            // What can't be decoded now can't be later.
+            Coding::Plain => decoded(&stored.headers, body, max_body).await,
         };
         // What saves less than a tenth is not worth a client's time.
         let is_worth_it = |content: &Bytes| {
             matches!(coding, Coding::Plain) || content.len() <= plain_len / 10 * 9
         };
-        let content = Some(content).filter(is_worth_it);
+        let content = content.filter(is_worth_it);
         Some(Form::new(coding.letter(), of, is_dense, content))
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode};
+use tower_keep_compress::field::has_member;
 use tower_keep_compress::{AcceptEncoding, content_encodings};
 use tower_keep_store::{Hit, Join, KeyBuf};
 
-use super::{Coding, make};
+use super::{Coding, Forms, make};
 use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::Wish;
@@ -35,10 +37,25 @@ pub(crate) fn is_hit_unreadable(hit: &Hit<Stored>, request: &HeaderMap) -> bool 
 /// Whether a response with these fields is in a coding that the client doesn't read.
 #[cold]
 fn is_unreadable(response: &HeaderMap, request: &HeaderMap) -> bool {
+    // RFC 9110 §7.7, RFC 9111 §5.2.1.6
+    if [response, request].iter().any(|head| has_member(head, &CACHE_CONTROL, "no-transform")) {
+        return false;
+    }
     let accept = AcceptEncoding::of(request);
     let Ok(encodings) = content_encodings(response) else { return false };
     accept.accepts_identity()
         && !encodings.iter().all(|encoding| accept.weight(*encoding).accepts())
+}
+
+impl Forms {
+    /// Makes a head that of a plain form of `len` bytes. In HTTP/1.1, no trailers follow content whose
+    /// length is announced.
+    fn make_plain(&self, headers: &mut HeaderMap, len: usize, has_trailers: bool) {
+        self.policy.make_plain(headers, len);
+        if has_trailers {
+            headers.remove(CONTENT_LENGTH);
+        }
+    }
 }
 
 impl Undress {
@@ -74,20 +91,21 @@ async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Stor
     let stored = hit.response()?;
     let at = Coding::Plain.key(key);
     let at = core.space.key(&at);
-    let made = match core.forms.join(at, || core.space.begin(&[at])) {
-        Join::Lead(lead, _) => {
-            let made = make::make(core, &lead, hit, Coding::Plain, false).await;
-            lead.land(made.clone());
-            made
+    let mut follow = match core.forms.join(at, || core.space.begin(&[at])) {
+        Join::Lead(lead, follow) => {
+            // In a task of its own: a client that leaves takes nothing from those who wait.
+            make::spawn(core, lead, hit, Coding::Plain, false, None);
+            follow
         }
-        Join::Follow(mut follow) => follow.landed().await.flatten(),
+        Join::Follow(follow) => follow,
     };
-    let made = made?;
+    let made = follow.landed().await.flatten()?;
     let form = made.form().filter(|form| stored.digest.get() == Some(&form.of))?;
     let content = form.content.clone()?;
     let mut headers = stored.headers.clone();
-    forms.policy.make_plain(&mut headers, content.len());
-    let trailers = stored.trailers.clone();
+    forms.make_plain(&mut headers, content.len(), stored.trailers.is_some());
+    let mut trailers = stored.trailers.clone();
+    trailers.iter_mut().for_each(|trailers| forms.policy.recode_trailers(trailers));
     Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
 }
 
@@ -108,8 +126,11 @@ pub(crate) async fn readable<B>(
     }
     let max_body = core.settings.max_body;
     if let Some(decoded) = make::decoded(response.headers(), body, max_body).await {
-        forms.policy.make_plain(response.headers_mut(), decoded.len());
-        response.body_mut().replace(decoded);
+        let len = decoded.len();
+        let has_trailers = response.body_mut().replace(decoded, |trailers| {
+            forms.policy.recode_trailers(trailers);
+        });
+        forms.make_plain(response.headers_mut(), len, has_trailers);
     }
     response
 }

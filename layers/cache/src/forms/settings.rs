@@ -4,12 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use http::header::{IF_NONE_MATCH, RANGE};
 use http::response::Parts;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 #[cfg(feature = "dictionary")]
 use tower_keep_compress::{AcceptEncoding, Delta};
 use tower_keep_compress::{
-    CompressLayer, Encoding, LeaveUncompressed, Levels, Offer, Policy, ResponseHead,
+    AcceptEncoding, CompressLayer, Conditions, Encoding, LeaveUncompressed, Levels, Offer, Policy,
+    ResponseHead,
 };
 
 use crate::core::Core;
@@ -112,6 +115,25 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
+    /// What a request asks by entity tags, if forms are named among them.
+    pub(crate) fn conditions(&self, request: &HeaderMap) -> Option<Conditions> {
+        let is_conditional = request.contains_key(IF_NONE_MATCH);
+        is_conditional
+            .then(|| self.policy.conditions(request, &AcceptEncoding::of(request)))
+            .flatten()
+    }
+
+    /// Makes the head of a 304 one of the form that the client has.
+    pub(crate) fn restore(&self, conditions: &Conditions, response: &mut HeaderMap) {
+        self.policy.restore(conditions, response);
+    }
+
+    /// Whether a request is for the rest of what may be the beginning of an encoded form.
+    pub(crate) fn may_continue_encoded(&self, request: &HeaderMap) -> bool {
+        request.contains_key(RANGE)
+            && self.policy.may_continue_encoded(request, &AcceptEncoding::of(request))
+    }
+
     /// The forms that a stored response may have; none, if it is sent as it is to everybody.
     pub(crate) fn offer(&self, stored: &StoredResponse) -> Option<Offer> {
         *stored.offer.get_or_init(|| {
@@ -146,6 +168,14 @@ impl Forms {
 }
 
 impl Core {
+    /// Whether a response that is about to be stored may have forms. How long it is isn't known yet.
+    pub(crate) fn has_forms(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let extensions = http::Extensions::new();
+        let head = ResponseHead::new(status, headers, &extensions);
+        let forms = self.settings.forms.as_ref();
+        forms.is_some_and(|forms| forms.policy.offer(&head, u64::MAX).is_ok())
+    }
+
     /// Whether a response is never to be compressed, by what its extensions say, which aren't stored.
     pub(crate) fn is_left_plain(&self, head: &Parts) -> bool {
         match &self.settings.forms {

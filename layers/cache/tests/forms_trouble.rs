@@ -1,0 +1,97 @@
+//! Forms when something goes wrong: clients that leave, content that can't be decoded, memory that is
+//! short, a second tier that is gone.
+#![cfg(all(feature = "br", feature = "gzip"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/forms.rs"]
+mod kept;
+#[path = "support/origin.rs"]
+mod origin;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt};
+use tower_keep_cache::CacheLayer;
+use tower_keep_compress::{Encoding, encode_all};
+use tower_keep_store::{L1, Redis, Store};
+use tower_keep_testing::RedisServer;
+
+use kept::*;
+use origin::*;
+
+fn encoded_by(encoding: Encoding, content: &[u8]) -> Origin {
+    let body = Bytes::from(encode_all(content, encoding, 3).unwrap());
+    Origin::new(move |_, _| {
+        let mut response = answer(PAGE, body.clone());
+        response.headers_mut().insert("content-encoding", encoding.to_header_value());
+        async move { response }
+    })
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_no_decoded_form_from_others() {
+    let text = "All work and no play. ".repeat(100_000);
+    let (cache, _) = compressing(&encoded_by(Encoding::Gzip, text.as_bytes()));
+    accepting(&cache, "gzip").await;
+    let mut leaves = Box::pin(cache.clone().oneshot(get(&[])));
+    assert!(leaves.as_mut().now_or_never().is_none(), "it is being decoded");
+    let waits = tokio::spawn({
+        let cache = cache.clone();
+        async move { send(&cache, get(&[])).await }
+    });
+    tokio::task::yield_now().await;
+    drop(leaves);
+    let got = waits.await.unwrap();
+    assert_eq!(field(&got, "content-encoding"), None);
+    assert_eq!(got.text(), text);
+}
+
+#[tokio::test]
+async fn what_can_not_be_decoded_is_tried_once() {
+    let (cache, store) = compressing(&encoded_by(Encoding::Gzip, &vec![0; 8 << 20]));
+    accepting(&cache, "gzip").await;
+    for _ in 0..3 {
+        assert_eq!(field(&send(&cache, get(&[])).await, "content-encoding"), Some("gzip"));
+    }
+    assert_eq!(store.l1_size().0, 2, "the response, and that it has no plain form");
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_for_both_the_response_stays() {
+    let text: String = (0..40_000).map(|_| fastrand::alphanumeric()).collect();
+    let origin = Origin::new(move |_, _| {
+        let response = answer(PAGE, text.clone());
+        async move { response }
+    });
+    let store = Store::builder().l1(L1::bytes(64 << 10).max_entry(50 << 10)).build().unwrap();
+    let cache = CacheLayer::builder(store).compress(forms()).build().unwrap().layer(origin.clone());
+    for _ in 0..400 {
+        accepting(&cache, "gzip").await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(origin.calls() < 20, "{} calls", origin.calls());
+}
+
+#[tokio::test]
+async fn forms_are_made_while_the_second_tier_is_gone() {
+    let server = RedisServer::start().await;
+    let redis = Redis::connect(&server.url()).await.unwrap();
+    let store = Store::builder().l1(L1::bytes(16 << 20)).l2(redis).build().unwrap();
+    while !store.is_synced() {
+        sleep(Duration::from_millis(2)).await;
+    }
+    let origin = Origin::new(|n, _| async move { answer(PAGE, page(n)) });
+    let layer = CacheLayer::builder(store.clone()).compress(forms()).build().unwrap();
+    let cache = layer.layer(origin.clone());
+    send(&cache, get(&[])).await;
+    drop(server);
+    let got = encoded(&cache, "gzip").await;
+    assert_eq!(decoded(&got), page(1).as_bytes());
+    // What holds at once for responses does for forms.
+    let _ = store.invalidate_tag("pages").await;
+    let got = accepting(&cache, "gzip").await;
+    assert_eq!((decoded(&got), origin.calls()), (page(2).into_bytes(), 2));
+}
