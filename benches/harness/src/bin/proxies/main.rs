@@ -4,15 +4,15 @@
 //! `proxies [ROUNDS] [SECONDS] [CONNECTIONS]`; `ONLY=keep,nginx` for some of them.
 
 mod fleet;
-mod load;
 
 use std::error::Error;
 use std::time::Duration;
 
+use harness::member::Member;
 use harness::samples::Samples;
+use harness::wrk::load;
 
 use crate::fleet::Fleet;
-use crate::load::load;
 
 /// What was measured of one proxy.
 #[derive(Default)]
@@ -32,14 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let duration = Duration::from_secs(seconds.into());
     // Connections are made, and caches are warm.
     for member in &fleet.members {
-        load(&member.address, Duration::from_secs(1), connections)?;
+        load(&url(member), &[], Duration::from_secs(1), connections)?;
     }
     let mut figures: Vec<Figures> = fleet.members.iter().map(|_| Figures::default()).collect();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
         for (member, figures) in fleet.members.iter().zip(&mut figures) {
             let before = member.processor_time()?;
-            let done = load(&member.address, duration, connections)?;
+            let done = load(&url(member), &[], duration, connections)?;
             let used = member.processor_time()?.saturating_sub(before).as_secs_f64();
             figures.rate.push(done.rate);
             figures.micros.push(used * 1e6 / done.requests);
@@ -50,6 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     print_table(&fleet, &figures, seconds, connections);
     Ok(())
+}
+
+fn url(member: &Member) -> String {
+    format!("http://{}/some/path?and=query", member.address)
 }
 
 fn print_table(fleet: &Fleet, figures: &[Figures], seconds: u32, connections: u32) {

@@ -1,32 +1,40 @@
-//! The load: wrk, on the core that the proxies don't have.
+//! The load: wrk, on the core that the servers don't have.
 
 use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
 
-use super::fleet::OTHER_CORE;
+use crate::member::OTHER_CORE;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Done {
-    pub(super) requests: f64,
+pub struct Done {
+    /// How many requests were answered.
+    pub requests: f64,
     /// Requests a second.
-    pub(super) rate: f64,
+    pub rate: f64,
     /// What 99 % of the requests were quicker than, in microseconds.
-    pub(super) slow_micros: f64,
-    pub(super) errors: u64,
+    pub slow_micros: f64,
+    /// What went wrong, and answers that say so.
+    pub errors: u64,
 }
 
-/// As many requests as `connections` can ask one after the other.
-pub(super) fn load(
-    address: &str,
+/// As many requests as `connections` can ask one after the other, with these lines in their heads.
+///
+/// # Errors
+///
+/// If wrk can't be run, or says what isn't understood.
+pub fn load(
+    url: &str,
+    fields: &[&str],
     duration: Duration,
     connections: u32,
 ) -> Result<Done, Box<dyn Error>> {
     let output = Command::new("taskset")
         .args(["-c", OTHER_CORE, "wrk", "--latency", "-t1"])
         .args([format!("-c{connections}"), format!("-d{}s", duration.as_secs())])
-        .arg(format!("http://{address}/some/path?and=query"))
+        .args(fields.iter().flat_map(|field| ["-H", field]))
+        .arg(url)
         .output()?;
     let text = String::from_utf8(output.stdout)?;
     if !output.status.success() {

@@ -1,0 +1,64 @@
+//! A page on hyper's server, with one thread: `page KIND ADDRESS`.
+//!
+//! | kind | what it is |
+//! | --- | --- |
+//! | `bare` | the handler |
+//! | `cache` | tower-keep's `CacheLayer` around it |
+//! | `forms` | the same, which keeps compressed forms |
+//! | `each` | tower-keep's `CompressLayer`, which compresses each response |
+//! | `tower-http` | tower-http's `CompressionLayer`, which does so as well |
+
+use std::error::Error;
+
+use bytes::Bytes;
+use harness::page::{Pages, cache, compress};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::{Layer, Service};
+use tower_http::compression::CompressionLayer;
+
+/// nginx brings an allocator of its own, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, address] = &arguments[..] else { return Err("page KIND ADDRESS".into()) };
+    let listener = TcpListener::bind(address).await?;
+    let handler = Pages::new()?.handler();
+    match kind.as_str() {
+        "bare" => serve(listener, handler).await,
+        "cache" => serve(listener, cache(false)?.layer(handler)).await,
+        "forms" => serve(listener, cache(true)?.layer(handler)).await,
+        "each" => serve(listener, compress()?.layer(handler)).await,
+        "tower-http" => serve(listener, CompressionLayer::new().layer(handler)).await,
+        _ => Err("there is no such kind".into()),
+    }
+}
+
+async fn serve<S, B>(listener: TcpListener, service: S) -> Result<(), BoxError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = TowerToHyperService::new(service.clone());
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        // A client that breaks off is no news.
+        tokio::spawn(async move { drop(connection.await) });
+    }
+}
