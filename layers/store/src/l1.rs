@@ -218,12 +218,11 @@ fn is_sampled() -> bool {
     thread_local! {
         static LEFT: Cell<u32> = const { Cell::new(0) };
     }
-    LEFT.with(|left| match left.get().checked_sub(1) {
-        Some(less) => {
+    LEFT.with(|left| {
+        if let Some(less) = left.get().checked_sub(1) {
             left.set(less);
             false
-        }
-        None => {
+        } else {
             left.set(fastrand::u32(..2 * SAMPLE - 1));
             true
         }

@@ -176,7 +176,9 @@ impl Dress<'_> {
         let form = hit.form()?;
         let content = form.content.clone()?;
         let mut trailers = stored.trailers.clone();
-        trailers.iter_mut().for_each(|trailers| self.forms.policy.recode_trailers(trailers));
+        if let Some(trailers) = &mut trailers {
+            self.forms.policy.recode_trailers(trailers);
+        }
         Some((form.head(&self.forms.policy, coding, stored), content, trailers))
     }
 

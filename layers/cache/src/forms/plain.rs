@@ -105,7 +105,9 @@ async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Stor
     let mut headers = stored.headers.clone();
     forms.make_plain(&mut headers, content.len(), stored.trailers.is_some());
     let mut trailers = stored.trailers.clone();
-    trailers.iter_mut().for_each(|trailers| forms.policy.recode_trailers(trailers));
+    if let Some(trailers) = &mut trailers {
+        forms.policy.recode_trailers(trailers);
+    }
     Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
 }
 
