@@ -29,7 +29,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<B> {
-        Stored { data: Option<Bytes>, trailers: Option<HeaderMap> },
+        // Boxed, since trailers are rare, and every hit moves the enum.
+        Stored { data: Option<Bytes>, trailers: Option<Box<HeaderMap>> },
         Shared { reader: Reader },
         Inner { #[pin] body: B },
         // These two are rare and large, and every hit moves the enum.
@@ -46,7 +47,8 @@ impl<B> CacheBody<B> {
 
     /// A whole body, and the trailers that follow it.
     pub(crate) fn stored(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { kind: Kind::Stored { data: Some(data).filter(|data| !data.is_empty()), trailers } }
+        let data = Some(data).filter(|data| !data.is_empty());
+        Self { kind: Kind::Stored { data, trailers: trailers.map(Box::new) } }
     }
 
     /// What is stored, if it is that, and not empty.
@@ -108,8 +110,8 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().kind.project() {
             KindProj::Stored { data, trailers } => {
-                let frame =
-                    data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                let last = || trailers.take().map(|trailers| Frame::trailers(*trailers));
+                let frame = data.take().map(Frame::data).or_else(last);
                 Poll::Ready(frame.map(Ok))
             }
             KindProj::Shared { reader } => reader.poll_frame(cx),

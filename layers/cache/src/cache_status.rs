@@ -1,6 +1,8 @@
 //! `Cache-Status`: what the cache did with a request (RFC 9211).
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -20,16 +22,21 @@ pub(crate) const OUT_OF_STEP: &str = "out-of-step";
 
 /// What a cache calls itself, as it stands in the field: a structured-field token or string.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CacheName(String);
+pub(crate) struct CacheName {
+    text: String,
+    /// Tells it from all others of this process.
+    number: u64,
+}
 
 impl CacheName {
     pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         if name.is_empty() || !name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err(ConfigError::new(
                 "the name of a cache is one or more visible ASCII characters or spaces",
             ));
         }
-        Ok(Self(item(name)))
+        Ok(Self { text: item(name), number: NUMBER.fetch_add(1, Ordering::Relaxed) })
     }
 }
 
@@ -123,7 +130,7 @@ impl CacheStatus {
 
     /// The member that says so.
     pub(crate) fn to_value(self, name: &CacheName) -> HeaderValue {
-        let mut text = name.0.clone();
+        let mut text = name.text.clone();
         // Writing to a string cannot fail.
         if let Some(fwd) = self.fwd {
             let _ = write!(text, "; fwd={}", fwd.as_str());
@@ -144,13 +151,41 @@ impl CacheStatus {
     }
 }
 
+/// How many members each thread remembers.
+const REMEMBERED: usize = 64;
+
+thread_local! {
+    /// Those that were made last, each at a place of its own: entries that are hits at about the same
+    /// time are mostly for one of a few times still fresh.
+    static RECENT: RefCell<[Option<(u64, i64, HeaderValue)>; REMEMBERED]> =
+        const { RefCell::new([const { None }; REMEMBERED]) };
+}
+
 /// The member for a response that came from the store, `ttl` seconds fresh (or, negative, stale).
 pub(crate) fn hit_value(name: &CacheName, ttl: i64) -> HeaderValue {
+    let remembered = RECENT.try_with(|recent| {
+        let mut recent = recent.try_borrow_mut().ok()?;
+        let at = ttl.cast_unsigned().wrapping_add(name.number) % REMEMBERED as u64;
+        let place = recent.get_mut(usize::try_from(at).ok()?)?;
+        if let Some((number, at, value)) = place
+            && (*number, *at) == (name.number, ttl)
+        {
+            return Some(value.clone());
+        }
+        let value = new_hit_value(name, ttl);
+        *place = Some((name.number, ttl, value.clone()));
+        Some(value)
+    });
+    // Not at the end of a thread.
+    remembered.ok().flatten().unwrap_or_else(|| new_hit_value(name, ttl))
+}
+
+fn new_hit_value(name: &CacheName, ttl: i64) -> HeaderValue {
     const HIT: &[u8] = b"; hit; ttl=";
     let sign: &[u8] = if ttl < 0 { b"-" } else { b"" };
     with_digits(ttl.unsigned_abs(), |digits| {
         // Of exactly the size needed, the vector becomes the value without another allocation.
-        value([name.0.as_bytes(), HIT, sign, digits].concat())
+        value([name.text.as_bytes(), HIT, sign, digits].concat())
     })
 }
 
@@ -190,9 +225,9 @@ mod tests {
 
     #[test]
     fn names_are_tokens_or_strings_or_refused() {
-        assert_eq!(CacheName::new("edge:1").unwrap().0, "edge:1");
-        assert_eq!(CacheName::new("my \"edge\"").unwrap().0, r#""my \"edge\"""#);
-        assert_eq!(CacheName::new("1st").unwrap().0, "\"1st\"");
+        assert_eq!(CacheName::new("edge:1").unwrap().text, "edge:1");
+        assert_eq!(CacheName::new("my \"edge\"").unwrap().text, r#""my \"edge\"""#);
+        assert_eq!(CacheName::new("1st").unwrap().text, "\"1st\"");
         assert!(
             CacheName::new("").is_err()
                 && CacheName::new("é").is_err()

@@ -226,10 +226,27 @@ fn without_port<'a>(scheme: Option<&str>, host: &'a [u8]) -> &'a [u8] {
     host.strip_suffix(port).unwrap_or(host)
 }
 
+/// Which bytes a host may have (RFC 3986 §3.2.2), with those around an address and before a port.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let others = b"-._~!$&'()*+,;=:[]%";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
 fn host_field(headers: &HeaderMap) -> Result<Option<&[u8]>, KeyError> {
     let mut lines = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let Some(host) = lines.next() else { return Ok(None) };
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
+    let is_host = |byte: &u8| HOST_BYTES.get(usize::from(*byte)).is_some_and(|it| *it);
     if lines.next().is_some() || !host.iter().all(is_host) {
         return Err(KeyError::Host);
     }

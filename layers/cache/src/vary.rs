@@ -197,7 +197,8 @@ fn write_member(member: &[u8], fold_case: bool, out: &mut impl Sink) {
 
 /// Appends `bytes` with `A` to `Z` in lower case.
 pub(crate) fn push_lowercase(bytes: &[u8], out: &mut impl Sink) {
-    if !bytes.iter().any(u8::is_ascii_uppercase) {
+    // All of them, which takes less than to stop at the first.
+    if !bytes.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase()) {
         return out.push(bytes);
     }
     let mut buffer = [0; 64];

@@ -92,7 +92,7 @@ impl RequestClass {
     // One walk over all fields is cheaper than a hashed look-up for each of the names.
     fn of_lookup(method: &Method, headers: &HeaderMap, with_content: bool) -> Self {
         let mut controlled = false;
-        let mut range = false;
+        let (mut range, mut conditional) = (false, false);
         let mut pragma = false;
         let mut bypass = None;
         for (name, value) in headers {
@@ -109,6 +109,8 @@ impl RequestClass {
                 7 if name == UPGRADE => bypass = Some(BypassReason::Upgrade),
                 8 if name == IF_MATCH => bypass = Some(BypassReason::Precondition),
                 13 if name == CACHE_CONTROL => controlled = true,
+                13 if name == IF_NONE_MATCH => conditional = true,
+                17 if name == IF_MODIFIED_SINCE => conditional = true,
                 14 if name == CONTENT_LENGTH && value != "0" && !with_content => {
                     bypass = Some(BypassReason::Content);
                 }
@@ -125,10 +127,11 @@ impl RequestClass {
         }
         if controlled {
             return RequestDirectives::parse(headers.get_all(CACHE_CONTROL))
-                .map(|directives| RequestDirectives { range, ..directives })
+                .map(|directives| RequestDirectives { range, conditional, ..directives })
                 .map_or(Self::Bypass(BypassReason::NoStore), Self::Lookup);
         }
-        let mut directives = RequestDirectives { range, ..RequestDirectives::default() };
+        let mut directives =
+            RequestDirectives { range, conditional, ..RequestDirectives::default() };
         // RFC 9111 §5.4: heeded only where there is no Cache-Control.
         if pragma && headers.get_all(PRAGMA).iter().any(names_no_cache) {
             directives.set(|it| it.no_cache = true);
@@ -149,6 +152,8 @@ pub(crate) struct RequestDirectives {
     pub(crate) any: bool,
     /// No directive, but it decides as much: the request asks for parts only, in bytes.
     pub(crate) range: bool,
+    /// Nor this: the client has something, and asks whether it is what is here now.
+    pub(crate) conditional: bool,
     /// Use nothing that has not been validated for this request.
     pub(crate) no_cache: bool,
     /// Don't ask the origin: answer from the store, or with 504 (RFC 9111 §5.2.1.7).
