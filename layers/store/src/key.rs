@@ -10,8 +10,15 @@ use smallvec::SmallVec;
 pub const MAX_KEY_LEN: usize = 16 * 1024;
 
 /// A buffer in which a key is put together, without an allocation for keys of common lengths.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct KeyBuf(SmallVec<[u8; 192]>);
+
+impl Clone for KeyBuf {
+    fn clone(&self) -> Self {
+        // `SmallVec`'s own clones byte by byte.
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl KeyBuf {
     /// An empty buffer.

@@ -1,6 +1,7 @@
 //! The store behind tower-keep: two tiers, tags, single flight.
 //!
-//! - **L1** is [moka](https://docs.rs/moka) in the process: decoded values, bounded in bytes.
+//! - **L1** is in the process: decoded values, bounded in bytes, read without a lock, and evicted by
+//!   CLOCK-Pro.
 //! - **L2** is Redis or Valkey (feature `redis`), shared by all nodes. Either tier works alone.
 //! - **Tags are epochs.** An entry records the epochs of its tags; to invalidate a tag is to write a
 //!   new epoch, whatever the number of entries, and checking one is a few atomic loads.

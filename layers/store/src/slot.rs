@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::early::Beta;
@@ -15,9 +15,9 @@ use crate::throttle::{Retry, Throttle};
 use crate::time::Timestamp;
 use crate::ttl::{Lifetime, State};
 
-/// What an entry takes beside its value and key: the slot, and its places in the maps, of which moka's
-/// make more than half. As measured; see `tests/memory.rs`.
-const OVERHEAD: usize = 752;
+/// What an entry takes beside its value and key: the slot, and its places in the maps, as measured:
+/// see `tests/memory.rs`.
+const OVERHEAD: usize = 440;
 
 /// An entry, its value decoded. The type of the value is erased, so that all types share one bound.
 pub(crate) struct Slot {
@@ -31,6 +31,8 @@ pub(crate) struct Slot {
     /// How long its fill took, in milliseconds; 0 if that isn't known, or there was none.
     took: u32,
     softened: AtomicBool,
+    /// The last turn of the first tier's judge in which it was told that this is read.
+    read_in: AtomicU32,
     /// No early refresh begins before this, in milliseconds.
     early_after: AtomicU64,
     /// What came of refreshing it.
@@ -59,10 +61,19 @@ impl Slot {
             fetched_at,
             took: 0,
             softened: AtomicBool::new(softened),
+            read_in: AtomicU32::new(0),
             early_after: AtomicU64::new(0),
             throttle: Throttle::default(),
             value,
         }
+    }
+
+    pub(crate) fn was_read_in(&self, turn: u32) -> bool {
+        self.read_in.load(Ordering::Relaxed) == turn
+    }
+
+    pub(crate) fn read_in(&self, turn: u32) {
+        self.read_in.store(turn, Ordering::Relaxed);
     }
 
     /// The same, of which the fill took so many milliseconds.

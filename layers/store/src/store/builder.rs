@@ -220,7 +220,7 @@ impl StoreBuilder {
         let compression = None;
         let clock = Clock::system();
         let inner = Arc::new(Inner {
-            l1: self.l1.map(|config| Memory::new(config, clock)).transpose()?,
+            l1: self.l1.map(Memory::new).transpose()?,
             remote: self.l2.clone(),
             runtime,
             tags: TagTable::new(self.max_tags),
