@@ -137,15 +137,15 @@ fn main() {
     });
     criterion.final_summary();
 
-    let costs = compare([
+    let costs = compare(&mut [
         &mut With { prepare: below(ENTRIES), run: |id| drop(get(id)) },
         &mut With { prepare: below(ENTRIES), run: |id| drop(get_or_set(id)) },
         &mut With { prepare: below(ENTRIES), run: |id| drop(get(id + ENTRIES)) },
     ]);
     print_table(
         "A value, of 10,000 in the store",
-        ["get, L1 hit", "get_or_try_set, L1 hit", "get, L1 miss"],
-        costs,
+        &["get, L1 hit", "get_or_try_set, L1 hit", "get, L1 miss"],
+        &costs,
     );
     for (title, entries, cached) in [
         ("A response of 1 KiB, of 100 that are hot; `oneshot`", HOT, &hot),
@@ -157,10 +157,10 @@ fn main() {
         ),
     ] {
         let (mut a, mut b) = (below(entries), below(entries));
-        let costs = compare([
+        let costs = compare(&mut [
             &mut With { prepare: || request(a()), run: |request| send(&bare, request) },
             &mut With { prepare: || request(b()), run: |request| send(cached, request) },
         ]);
-        print_table(title, ["bare service", "CacheLayer, hit"], costs);
+        print_table(title, &["bare service", "CacheLayer, hit"], &costs);
     }
 }

@@ -53,36 +53,45 @@ impl<I, P: FnMut() -> I, R: FnMut(I)> Way for With<P, R> {
 
 /// Measures several ways in turn, round after round, so that a machine that gets slower gets slower
 /// for all of them.
-pub fn compare<const N: usize>(mut ways: [&mut dyn Way; N]) -> [Cost; N] {
-    let mut nanos: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(ROUNDS));
-    for way in &mut ways {
+pub fn compare(ways: &mut [&mut dyn Way]) -> Vec<Cost> {
+    compare_in(ROUNDS, ways, |_| {})
+}
+
+/// The same, in so many rounds. Says before each which it is.
+pub fn compare_in(
+    rounds: usize,
+    ways: &mut [&mut dyn Way],
+    mut begins: impl FnMut(usize),
+) -> Vec<Cost> {
+    let mut nanos: Vec<Vec<f64>> = ways.iter().map(|_| Vec::with_capacity(rounds)).collect();
+    for way in &mut *ways {
         // Warm: caches, branch predictors, lazily made statics.
         way.time(10 * BATCH);
     }
-    for _ in 0..ROUNDS {
+    for round in 0..rounds {
+        begins(round);
         for (way, nanos) in ways.iter_mut().zip(&mut nanos) {
             nanos.push(way.time(BATCH).as_secs_f64() * 1e9 / f64::from(BATCH));
         }
     }
-    let mut costs = ways.into_iter().zip(nanos).map(|(way, mut nanos)| {
+    let costs = ways.iter_mut().zip(nanos).map(|(way, mut nanos)| {
         nanos.sort_by(f64::total_cmp);
         #[expect(clippy::cast_precision_loss, reason = "counts this small are exact")]
         let allocations = way.allocations(BATCH) as f64 / f64::from(BATCH);
-        let at = |share: usize| nanos[nanos.len() * share / 4];
+        let at = |share: usize| nanos.get(nanos.len() * share / 4).copied().unwrap_or(f64::NAN);
         Cost { nanos: at(2), quartiles: (at(1), at(3)), allocations }
     });
-    let nothing = Cost { nanos: f64::NAN, quartiles: (f64::NAN, f64::NAN), allocations: f64::NAN };
-    std::array::from_fn(|_| costs.next().unwrap_or(nothing))
+    costs.collect()
 }
 
 /// Prints the costs as a table, each beside that of the first line.
 #[expect(clippy::print_stdout, reason = "this is the output of the bench")]
-pub fn print_table<const N: usize>(title: &str, names: [&str; N], costs: [Cost; N]) {
+pub fn print_table(title: &str, names: &[&str], costs: &[Cost]) {
     println!("\n{title}\n");
     println!("| | ns (quartiles) | more ns | × | allocations | more |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let Some(first) = costs.first() else { return };
-    for (name, cost) in names.iter().zip(&costs) {
+    for (name, cost) in names.iter().zip(costs) {
         println!(
             "| {name} | {:.0} ({:.0}–{:.0}) | {:+.0} | {:.2} | {:.1} | {:+.1} |",
             cost.nanos,
