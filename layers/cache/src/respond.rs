@@ -127,7 +127,7 @@ struct Sought<'a> {
 impl<'a> Sought<'a> {
     /// By what was seen of the request already: a look into its fields is a good part of a hit.
     fn of(wish: Wish<'a>) -> Self {
-        let Wish { directives, method, headers } = wish;
+        let Wish { directives, method, headers, .. } = wish;
         Self { method, headers, conditional: directives.conditional, range: directives.range }
     }
 

@@ -160,7 +160,7 @@ impl Memory {
     pub(crate) fn glance(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
         let found = self.index.pin().get(&key).map(Arc::clone)?;
         let turn = self.turn.load(Relaxed);
-        if turn % GLANCES == 0 && !found.was_read_in(turn) {
+        if turn.is_multiple_of(GLANCES) && !found.was_read_in(turn) {
             self.tell(key, &found, turn);
         }
         Some(found)

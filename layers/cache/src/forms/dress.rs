@@ -97,7 +97,8 @@ impl Core {
         let form =
             form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(&coding, of)));
         let Some(form) = form else {
-            if stored.tried.may(&coding, now) && make::start(self, &at, hit, coding.clone(), false) {
+            if stored.tried.may(&coding, now) && make::start(self, &at, hit, coding.clone(), false)
+            {
                 stored.tried.note(&coding, now);
             }
             return None;

@@ -9,7 +9,7 @@ use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 #[cfg(feature = "dictionary")]
-use tower_keep_compress::{AcceptEncoding, Delta};
+use tower_keep_compress::Delta;
 use tower_keep_compress::{
     AcceptEncoding, CompressLayer, Conditions, Encoding, LeaveUncompressed, Levels, Offer, Policy,
     ResponseHead,
