@@ -13,6 +13,10 @@ use crate::stored::{Stored, StoredResponse};
 pub(crate) struct Wish<'a> {
     pub(crate) directives: &'a RequestDirectives,
     pub(crate) method: &'a Method,
+    #[cfg_attr(
+        not(feature = "dictionary"),
+        expect(dead_code, reason = "dictionaries are by path")
+    )]
     pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
 }
