@@ -90,12 +90,8 @@ pub fn http_cache() -> ServerCacheLayer<MokaManager> {
 /// hitbox on moka, in the format that it recommends, around `inner`.
 pub fn hitbox<S>(
     inner: S,
-) -> impl Service<
-    Request<Body>,
-    Response = Response<BufferedBody<Body>>,
-    Error = S::Error,
-    Future: Send,
-> + Clone
+) -> impl Service<Request<Body>, Response = Response<BufferedBody<Body>>, Error = S::Error, Future: Send>
++ Clone
 + Send
 where
     S: Service<Request<BufferedBody<Body>>, Response = Response<Body>> + Clone + Send + 'static,

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use serde_json::Value;
 use tower_keep::auth::Identity;
+use tower_keep::compress::field::members;
 
 use crate::config::Jwt;
 
@@ -19,6 +20,20 @@ pub(crate) struct Told {
 impl Told {
     pub(crate) fn by(jwt: &Jwt) -> Self {
         Self { fields: jwt.claims.clone(), forward_token: jwt.forward_token }
+    }
+
+    /// A response that depends on what was told depends on the token, which the cache sees, and clients
+    /// have.
+    pub(crate) fn vary(&self, headers: &mut HeaderMap) {
+        let depends = members(headers, &VARY).any(|member| {
+            let named = |(field, _): &(HeaderName, _)| {
+                member.trim_ascii().eq_ignore_ascii_case(field.as_str().as_bytes())
+            };
+            self.fields.iter().any(named)
+        });
+        if depends {
+            headers.append(VARY, HeaderValue::from_static("authorization"));
+        }
     }
 
     /// Behind the cache, which has to see the token to know that the request is somebody's.
@@ -69,9 +84,10 @@ impl OurFields {
     }
 }
 
-/// What a field is called by those who read it as CGI does, to whom `x-user` and `x_user` are one.
-fn as_variable(name: &HeaderName) -> String {
-    name.as_str().replace('_', "-")
+/// What a field is called by those who read it as CGI does, to some of whom `x-user`, `x_user` and `x.user`
+/// are one.
+pub(crate) fn as_variable(name: &HeaderName) -> String {
+    name.as_str().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
 }
 
 #[cfg(test)]
@@ -98,7 +114,7 @@ mod tests {
     fn clients_can_not_say_our_fields_in_any_spelling() {
         let ours = OurFields(HashSet::from(["x-user-id".to_owned()]));
         let mut headers = HeaderMap::new();
-        for name in ["x-user-id", "x_user_id", "X-User_ID", "x-user", "x-user-id-2"] {
+        for name in ["x-user-id", "x_user_id", "X-User_ID", "x.user!id", "x-user", "x-user-id-2"] {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("evil"));
         }
         ours.remove_from(&mut headers);

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use percent_encoding::percent_decode_str;
 use tower_keep_balance::ServedBy;
 
 use crate::activity::InFlight;
+use crate::config::Jwt;
 
 /// The target of access logs, for filters.
 const ACCESS: &str = "access";
@@ -21,6 +24,30 @@ pub(crate) struct Exchange {
     bytes: u64,
     is_whole: bool,
     _in_flight: InFlight,
+}
+
+/// The parameters of queries in which tokens come: their values are in no log.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden(Vec<String>);
+
+impl Hidden {
+    pub(crate) fn of<'a>(jwts: impl IntoIterator<Item = &'a Jwt>) -> Self {
+        Self(jwts.into_iter().filter_map(|jwt| jwt.query.clone()).collect())
+    }
+
+    /// The target as it is logged.
+    fn hide(&self, target: &PathAndQuery) -> String {
+        let Some(query) = target.query().filter(|_| !self.0.is_empty()) else {
+            return target.to_string();
+        };
+        let pairs = query.split('&').map(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            let plain = percent_decode_str(name).decode_utf8_lossy();
+            let is_hidden = self.0.iter().any(|hidden| *hidden == *plain);
+            if is_hidden { format!("{name}=…") } else { pair.to_owned() }
+        });
+        format!("{}?{}", target.path(), pairs.collect::<Vec<_>>().join("&"))
+    }
 }
 
 /// What is logged.
@@ -40,16 +67,17 @@ struct Record {
 }
 
 impl Exchange {
-    /// Of a request that has just come, and is logged if `is_logged`.
+    /// Of a request that has just come, and is logged unless `logged` is none.
     pub(crate) fn new<B>(
         request: &mut Request<B>,
         host: &str,
         client: IpAddr,
-        is_logged: bool,
+        logged: Option<&Hidden>,
         in_flight: InFlight,
     ) -> Self {
-        let record =
-            (is_logged && tracing::enabled!(target: ACCESS, tracing::Level::INFO)).then(|| {
+        let record = logged
+            .filter(|_| tracing::enabled!(target: ACCESS, tracing::Level::INFO))
+            .map(|hidden| {
                 let served_by = ServedBy::default();
                 request.extensions_mut().insert(served_by.clone());
                 let target = request.uri().path_and_query();
@@ -57,7 +85,7 @@ impl Exchange {
                     start: Instant::now(),
                     method: request.method().clone(),
                     host: host.to_owned(),
-                    uri: target.map_or_else(String::new, ToString::to_string),
+                    uri: target.map_or_else(String::new, |target| hidden.hide(target)),
                     version: request.version(),
                     client,
                     status: None,
@@ -118,5 +146,20 @@ impl Drop for Exchange {
             backend = backend.as_deref(),
             cache = record.cache,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_of_a_query_is_logged_in_any_spelling() {
+        let hidden = Hidden(vec!["access_token".to_owned()]);
+        let shown = |target: &str| hidden.hide(&target.parse().unwrap());
+        assert_eq!(shown("/a?b=c&access_token=x.y.z&d"), "/a?b=c&access_token=…&d");
+        assert_eq!(shown("/a?access%5Ftoken=x"), "/a?access%5Ftoken=…");
+        assert_eq!(shown("/a?b=c"), "/a?b=c");
+        assert_eq!(shown("/a"), "/a");
     }
 }

@@ -41,8 +41,8 @@ pub(crate) async fn answer(
     let host = path::host(&request);
     let host = path::normal_host(host.as_ref().map_or("", Authority::host));
     let client = connection.client.ip().to_canonical();
-    let is_logged = face.state.config.log.access;
-    let mut exchange = Exchange::new(&mut request, &host, client, is_logged, in_flight);
+    let logged = face.state.config.log.access.then_some(&face.state.hidden);
+    let mut exchange = Exchange::new(&mut request, &host, client, logged, in_flight);
     let response = match &face.role {
         Role::Admin(token) => admin::answer(&face.state, token, &request).await,
         Role::Edge => {
@@ -91,6 +91,14 @@ async fn route(
     let Some(route) = state.router.find(asked) else {
         return own(StatusCode::NOT_FOUND, "There is nothing here.\n");
     };
+    // What is guarded is so for whoever answers, however he reads the path.
+    if let Some(loose) = path::loose(path)
+        && let Some(other) = state.router.find(Asked { path: &loose, ..asked })
+        && other.guard.is_some()
+        && other.guard != route.guard
+    {
+        return own(StatusCode::BAD_REQUEST, "The path can be read as another one.\n");
+    }
     exchange.routed(&route.name);
     let peer = Peer::new(connection.client);
     request.extensions_mut().insert(if connection.is_tls { peer.tls() } else { peer });

@@ -121,6 +121,9 @@ where
             let tags = this.changes.tags.iter().cloned().collect::<CacheTags>();
             response.extensions_mut().insert(tags);
         }
+        if let (Ok(response), Some(told)) = (&mut response, &this.changes.told) {
+            told.vary(response.headers_mut());
+        }
         if let (Ok(response), true) = (&mut response, *this.has_secrets)
             && !is_for_all(response.headers())
         {

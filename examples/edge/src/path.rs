@@ -55,6 +55,26 @@ pub(crate) fn is_ambiguous(path: &str) -> bool {
     })
 }
 
+/// The path as a server may read it that undoes escaped slashes, takes backslashes for slashes, counts
+/// several as one, or cuts the parameters off its segments; none if all read it as it is.
+pub(crate) fn loose(path: &str) -> Option<String> {
+    if !path.contains(['%', '\\', ';']) && !path.contains("//") {
+        return None;
+    }
+    let mut slashed = normal(path).into_owned();
+    for escaped in ["%2f", "%2F", "%5c", "%5C", "\\"] {
+        slashed = slashed.replace(escaped, "/");
+    }
+    for escaped in ["%3b", "%3B"] {
+        slashed = slashed.replace(escaped, ";");
+    }
+    let end = if slashed.ends_with('/') { "/" } else { "" };
+    let segments = slashed.split('/').filter(|segment| !segment.is_empty());
+    let segments = segments.map(|it| it.split(';').next().unwrap_or_default());
+    let loose = segments.fold(String::new(), |path, segment| path + "/" + segment) + end;
+    Some(if loose.is_empty() { "/".to_owned() } else { loose })
+}
+
 /// The host that is asked for: that of the target, or else `Host` (RFC 9112 §3.2.2).
 pub(crate) fn host<B>(request: &Request<B>) -> Option<Authority> {
     let of_target = request.uri().authority().cloned();
@@ -93,6 +113,23 @@ mod tests {
         for path in ["/", "/a.b/c", "/...", "/.well-known/x", "/a/b.", "/a%2fb"] {
             assert!(!is_ambiguous(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_is_read_as_servers_do_that_are_less_strict() {
+        for (path, read) in [
+            ("//admin/x", "/admin/x"),
+            ("/admin%2fx", "/admin/x"),
+            ("/admin%5Cx", "/admin/x"),
+            ("/admin;a=b/x", "/admin/x"),
+            ("/admin%3ba/x;y/", "/admin/x/"),
+            ("/a//", "/a/"),
+            ("//", "/"),
+            ("/%61%7e", "/a~"),
+        ] {
+            assert_eq!(loose(path).as_deref(), Some(read), "{path}");
+        }
+        assert_eq!(loose("/admin/x"), None);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) struct Route {
     pub(crate) max_body: Bound<u64>,
     pub(crate) response_headers: Fields,
     pub(crate) does: Arc<Does>,
+    pub(crate) guard: Option<config::Guard>,
     entrance: Entrance,
 }
 
@@ -71,6 +72,7 @@ impl Route {
             max_body: route.max_body,
             response_headers: route.response_headers.clone(),
             does,
+            guard: route.guard.clone(),
             entrance: entrance(pack, route, parts)?,
         })
     }

@@ -7,6 +7,7 @@ use tower_keep_balance::proxy::Pseudonym;
 use crate::caches::Caches;
 use crate::claims::OurFields;
 use crate::config::Config;
+use crate::exchange::Hidden;
 use crate::guards::Guards;
 use crate::route::{Parts, Route};
 use crate::router::Router;
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) caches: Caches,
     pub(crate) guards: Guards,
     pub(crate) our_fields: Arc<OurFields>,
+    /// Of what is logged.
+    pub(crate) hidden: Hidden,
     pub(crate) router: Router<Route>,
     pub(crate) pseudonym: Pseudonym,
 }
@@ -44,6 +47,7 @@ impl State {
         let (upstreams, updates) = Upstreams::new(&config, known, &pseudonym)?;
         let guards = Guards::new(&config.jwts, before.map(|before| &before.guards))?;
         let our_fields = Arc::new(OurFields::of(config.jwts.values()));
+        let hidden = Hidden::of(config.jwts.values());
         let known = before.map(|before| &before.caches);
         let mut caches = Caches::new(&config.cache, known)?;
         let mut parts = Parts {
@@ -59,7 +63,8 @@ impl State {
             routes.push((route.condition.clone(), Route::new(route, &mut parts)?));
         }
         let router = Router::new(routes);
-        let state = Self { config, upstreams, caches, guards, our_fields, router, pseudonym };
+        let state =
+            Self { config, upstreams, caches, guards, our_fields, hidden, router, pseudonym };
         Ok((Arc::new(state), updates))
     }
 }

@@ -26,6 +26,7 @@ fn echo() -> Origin {
         let body = format!("{} {} {} {} {token}", told[0], told[1], told[2], told[3]);
         let control = match path.rsplit('/').next().unwrap() {
             "public" => "public, max-age=60",
+            "varied" => "public, max-age=60\r\nvary: X-User",
             "dynamic" => "no-cache",
             _ => "max-age=60",
         };
@@ -105,8 +106,25 @@ fn those_whose_token_is_right_get_through_and_the_others_are_told_why_not() {
         assert_eq!(answer.status(), status, "{}", answer.head);
         assert_eq!(answer.body, if status == "200" { "in" } else { "" });
     }
-    let call = [("content-type", "application/grpc"), ("te", "trailers")];
-    assert_eq!(ask(&edge, "/admin", &call).field("grpc-status"), Some("16"));
+    let call = "POST /admin HTTP/1.1\r\nhost: a.test\r\ncontent-length: 0\r\n\
+        content-type: application/grpc\r\nte: trailers\r\n\r\n";
+    assert_eq!(edge.ask(call).field("grpc-status"), Some("16"));
+}
+
+#[test]
+fn what_is_guarded_is_so_however_a_backend_reads_the_path() {
+    let (issuer, origin) = (Issuer::new(), echo());
+    let jwt = format!("[jwt.users]\n{}", issuer.section());
+    let routes = "[[route]]\npath_prefix = \"/dynamic\"\npool = \"app\"\njwt = \"users\"\n\
+        [[route]]\npool = \"app\"\n";
+    let edge = Edge::new(&config(&origin, &format!("{jwt}{routes}")));
+    assert_eq!(ask(&edge, "/dynamic/x", &[]).status(), "401");
+    for path in ["//dynamic/x", "/dynamic%2fx", "/dynamic%5Cx", "/dynamic;a=b/x", "/dynamic\\x"] {
+        assert_eq!(ask(&edge, path, &[]).status(), "400", "{path}");
+    }
+    for path in ["/other//x", "/other%2fx", "/other;a"] {
+        assert_ne!(ask(&edge, path, &[]).status(), "400", "{path}");
+    }
 }
 
 #[test]
@@ -195,6 +213,14 @@ fn no_user_gets_what_is_another_s_from_the_cache() {
     while !with(&edge, "/public", &two).is_hit() {}
     assert_eq!(with(&edge, "/public", &two).body, "one - - - -");
     assert_eq!(ask(&edge, "/public", &[]).status(), "401");
+
+    // What differs by what backends were told of the token differs by the token.
+    for _ in 0..3 {
+        for (name, token) in [("one", &one), ("two", &two)] {
+            assert_eq!(with(&edge, "/varied", token).body, format!("{name} - - - -"));
+        }
+    }
+    while !with(&edge, "/varied", &two).is_hit() {}
 
     edge.reload(&config("identity = \"subject\"\n"));
     for (name, token) in [("one", &one), ("two", &two)] {

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 pub use self::asked::AskedDictionary;
+pub(crate) use self::asked::available;
 pub(crate) use self::capture::Capture;
 pub use self::coding::DictionaryCoding;
 pub use self::delta::{Delta, encode_delta};

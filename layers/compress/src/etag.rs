@@ -8,9 +8,13 @@ use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::accept::AcceptEncoding;
+#[cfg(feature = "dictionary")]
+use crate::dictionary::AVAILABLE_DICTIONARY;
 use crate::encoding::Encoding;
 use crate::field::{Members, trim};
 use crate::form::Mark;
+#[cfg(feature = "dictionary")]
+use crate::policy::add_vary_by;
 
 /// What becomes of the entity tag of a response that is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +56,8 @@ pub(crate) fn continues_by_date(request: &HeaderMap) -> bool {
 /// Adds to the conditions of a request the tags from which those of encoded forms were made. They
 /// stay there, too: the mark might be the inner service's own.
 ///
-/// Only tags of codings that the client accepts now are looked at: 304 says that it may use what it
-/// has, and a shared cache has what another client could read.
+/// Only tags of forms that the client can read now are looked at: 304 says that it may use what it has,
+/// and a shared cache has what another client could read, of another coding or by another dictionary.
 ///
 /// `If-Range` is left alone: a range is of the plain form, so a client with a part of an encoded one
 /// must get the whole.
@@ -79,10 +83,11 @@ fn add_plain(
     mapped: &mut Vec<(Vec<u8>, Option<Mark>)>,
 ) {
     let mut added: Vec<u8> = Vec::new();
+    let readable = Readable::of(request, accept);
     for line in request.get_all(name) {
         for member in Members::of_entity_tags(line.as_bytes()) {
             let Some((plain, form)) = plain_of(member, tags) else { continue };
-            if form.is_some_and(|form| !form.weight(accept).accepts()) {
+            if form.is_some_and(|form| !readable.has(form)) {
                 continue;
             }
             if mapped.len() >= MAX_MAPPED {
@@ -99,6 +104,33 @@ fn add_plain(
         && !added.is_empty()
     {
         request.append(name, value);
+    }
+}
+
+/// Which forms a client can read.
+struct Readable<'a> {
+    accept: &'a AcceptEncoding,
+    #[cfg(feature = "dictionary")]
+    dictionary: Option<[u8; 32]>,
+}
+
+impl<'a> Readable<'a> {
+    #[cfg_attr(not(feature = "dictionary"), expect(unused_variables, reason = "there are none"))]
+    fn of(request: &HeaderMap, accept: &'a AcceptEncoding) -> Self {
+        Self {
+            accept,
+            #[cfg(feature = "dictionary")]
+            dictionary: crate::dictionary::available(request),
+        }
+    }
+
+    fn has(&self, form: Mark) -> bool {
+        #[cfg(feature = "dictionary")]
+        if let Mark::Delta(_, hash) = form {
+            let begins = |known: [u8; 32]| known.starts_with(&hash);
+            return self.dictionary.is_some_and(begins) && form.weight(self.accept).accepts();
+        }
+        form.weight(self.accept).accepts()
     }
 }
 
@@ -141,6 +173,11 @@ impl Mapped {
         };
         let Some(form) = of_this.max_by_key(rank) else { return false };
         mark(response, form);
+        #[cfg(feature = "dictionary")]
+        if let Some(Mark::Delta(..)) = form {
+            // RFC 9110 §15.4.5: as 200 would have said it.
+            add_vary_by(response, &AVAILABLE_DICTIONARY);
+        }
         true
     }
 }

@@ -85,15 +85,16 @@ impl Answer<'_> {
         B: Body,
         B::Error: Into<BoxError>,
     {
-        if let Some(mapped) = mapped
-            && self.parts.status == StatusCode::NOT_MODIFIED
-        {
-            let Self { policy, asked, parts, .. } = &mut self;
-            let offered = &policy.settings().encodings;
-            if mapped.restore(&mut parts.headers, &asked.accept, offered) {
-                // RFC 9110 §15.4.5: as 200 would have said it.
-                add_vary(&mut parts.headers);
+        if self.parts.status == StatusCode::NOT_MODIFIED {
+            let Self { policy, asked, delta, parts } = &mut self;
+            if let Some(mapped) = mapped {
+                mapped.restore(&mut parts.headers, &asked.accept, &policy.settings().encodings);
             }
+            // RFC 9110 §15.4.5: as 200 would have said it. Its type isn't known here; where it is one that
+            // has no forms, this is more than was needed. A cache that keeps what a 304 says would else
+            // send an encoded form to those who can't read it.
+            add_vary(&mut parts.headers);
+            delta.add_vary(policy, &mut parts.headers);
         }
         let len = self.length(&body);
         let kept = self.delta.mark(self.policy, &mut self.parts);

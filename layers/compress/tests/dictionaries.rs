@@ -176,7 +176,7 @@ async fn a_new_version_is_told_by_the_one_before() {
 #[tokio::test]
 async fn the_entity_tag_of_a_difference_is_recognised() {
     let layer = knowing(&script(5000, 1));
-    let of = |accept: &'static str| {
+    let of = |accept: &'static str, has: &str| {
         let service = service_fn(move |request: Request<()>| async move {
             let asked: Vec<_> =
                 request.headers().get_all("if-none-match").iter().cloned().collect();
@@ -185,13 +185,29 @@ async fn the_entity_tag_of_a_difference_is_recognised() {
             let response = Response::builder().status(status).header("etag", "\"abc\"");
             Ok::<_, std::convert::Infallible>(response.body(Empty::<Bytes>::new()).unwrap())
         });
-        let condition = ("if-none-match", "\"abc--dcz-0123abcd\"");
-        layer.layer(service).oneshot(get("/app/1.js", &[("accept-encoding", accept), condition]))
+        let name = name_of(&script(5000, 1));
+        let hash = Sha256::digest(script(5000, 1));
+        let tag =
+            format!("\"abc--dcz-{:02x}{:02x}{:02x}{:02x}\"", hash[0], hash[1], hash[2], hash[3]);
+        let has = if has == "the same" { name } else { has.to_owned() };
+        let fields = [
+            ("accept-encoding", accept),
+            ("available-dictionary", &*has),
+            ("if-none-match", &*tag),
+        ];
+        (layer.layer(service).oneshot(get("/app/1.js", &fields)), tag)
     };
-    let response = of("dcz").await.unwrap();
+    let (response, tag) = of("dcz", "the same");
+    let response = response.await.unwrap();
     assert_eq!(response.status(), 304);
-    assert_eq!(response.headers()["etag"], "\"abc--dcz-0123abcd\"");
-    assert_eq!(of("br").await.unwrap().status(), 200);
+    assert_eq!(response.headers()["etag"], tag);
+    let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
+    assert_eq!(vary, ["available-dictionary", "accept-encoding"], "as 200 has it");
+    assert_eq!(of("br", "the same").0.await.unwrap().status(), 200);
+    // What a cache in between has of others can't be read by one who has another dictionary, or none.
+    let other = name_of(&script(5000, 2));
+    assert_eq!(of("dcz", &other).0.await.unwrap().status(), 200);
+    assert_eq!(of("dcz", "").0.await.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -111,9 +111,10 @@ pub(crate) struct Memory {
     judge: Judge,
     index: Index,
     max_entry: u64,
-    /// The judge's turn, and how many entries were put in during it.
+    /// The judge's turn, how many bytes were put in during it, and how many make one.
     turn: AtomicU32,
-    inserts: AtomicU64,
+    put: AtomicU64,
+    turns_after: u64,
 }
 
 impl Memory {
@@ -142,8 +143,8 @@ impl Memory {
             .build()
             .map_err(|error| Error::Config(error.to_string()))?;
         let judge = Cache::with_options(options, ByWeight, Prehashed::default(), Evictions);
-        let (turn, inserts) = (AtomicU32::new(1), AtomicU64::new(0));
-        Ok(Self { judge, index, max_entry, turn, inserts })
+        let (turn, put, turns_after) = (AtomicU32::new(1), AtomicU64::new(0), config.bytes / TURNS);
+        Ok(Self { judge, index, max_entry, turn, put, turns_after })
     }
 
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
@@ -186,7 +187,7 @@ impl Memory {
         if index.get(&key).is_some_and(|found| Arc::ptr_eq(found, &slot)) {
             return true;
         }
-        let (key, this) = (key.to_key(), Arc::as_ptr(&slot));
+        let (key, this, weight) = (key.to_key(), Arc::as_ptr(&slot), u64::from(slot.weight));
         index.insert(key.clone(), Arc::clone(&slot));
         let mut evicted = Vec::new();
         self.judge.insert_with_lifecycle(key, slot, &mut evicted);
@@ -194,8 +195,8 @@ impl Memory {
             // Only this very entry: another may have taken its place.
             let _ = index.remove_if(key, |_, found| Arc::ptr_eq(found, slot));
         }
-        if self.inserts.fetch_add(1, Relaxed) >= index.len() as u64 / TURNS {
-            self.inserts.store(0, Relaxed);
+        if self.put.fetch_add(weight, Relaxed) >= self.turns_after {
+            self.put.store(0, Relaxed);
             self.turn.fetch_add(1, Relaxed);
         }
         // One that takes nearly all there is may have been refused.
@@ -208,8 +209,11 @@ impl Memory {
     }
 
     pub(crate) fn remove(&self, key: KeyRef<'_>) {
-        self.index.pin().remove(&key);
-        self.judge.remove(&key);
+        let index = self.index.pin();
+        if let Some(slot) = index.remove(&key) {
+            // No other: one that was put in meanwhile would be in the index alone, and never go.
+            self.judge.remove_if(&key, |found| Arc::ptr_eq(found, slot));
+        }
     }
 
     /// Removes `slot`, unless another has taken its place.
@@ -231,8 +235,8 @@ impl Memory {
     }
 
     pub(crate) fn clear(&self) {
-        self.index.pin().clear();
-        self.judge.clear();
+        // One by one, so that none of those that are put in meanwhile is left in the index alone.
+        self.remove_all(|_| true);
     }
 
     /// Entries, and how many bytes they count as.
@@ -419,6 +423,7 @@ mod tests {
                     for i in 0..3_000u32 {
                         let key = (i % 64).to_be_bytes();
                         match (i + thread) % 5 {
+                            0 if i % 97 == 0 => memory.clear(),
                             0 => memory.remove(KeyRef::new(&key)),
                             1 => drop(memory.get(KeyRef::new(&key))),
                             _ => assert!(memory.insert(KeyRef::new(&key), slot(clock, i, 296))),

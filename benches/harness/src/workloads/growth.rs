@@ -31,9 +31,10 @@ const TAGS: [(u64, &str); 3] = [(1, "1"), (1_000, "1,000"), (100_000, "100,000")
 /// If something can't be filled.
 pub fn by_entries(runtime: &Runtime) -> Result<Table, BoxError> {
     let columns = ENTRIES.map(|(_, name)| (name, 0));
-    let mut table = Table::new("entries", "ns for one of the same 100, by how many there are", &columns)
-        .note(format!("{ROUNDS} rounds of 1,000."))
-        .plot(Plot::Lines);
+    let mut table =
+        Table::new("entries", "ns for one of the same 100, by how many there are", &columns)
+            .note(format!("{ROUNDS} rounds of 1,000."))
+            .plot(Plot::Lines);
     let mut ways = Vec::new();
     for (entries, _) in ENTRIES {
         let moka = moka::sync::Cache::<u64, u64>::new(entries * 2);
@@ -46,7 +47,8 @@ pub fn by_entries(runtime: &Runtime) -> Result<Table, BoxError> {
         ways.push(typed(runtime, entries, 1)?);
         ways.push(Kind::KeepBare.way_to(runtime, entries, HOT, Page::of(128))?);
     }
-    let rows = ["moka `get`", "tower-keep `get`", "a response, by tower-keep around a `service_fn`"];
+    let rows =
+        ["moka `get`", "tower-keep `get`", "a response, by tower-keep around a `service_fn`"];
     measure(runtime, &mut table, &rows, ways);
     Ok(table)
 }
@@ -58,9 +60,12 @@ pub fn by_entries(runtime: &Runtime) -> Result<Table, BoxError> {
 /// If something can't be filled.
 pub fn by_tags(runtime: &Runtime) -> Result<Table, BoxError> {
     let columns = TAGS.map(|(_, name)| (name, 0));
-    let mut table = Table::new("tags", "ns for one of the same 100, by how many tags are in use", &columns)
-        .note(format!("{ROUNDS} rounds of 1,000, of 100,000 entries, each with one of the tags."))
-        .plot(Plot::Lines);
+    let mut table =
+        Table::new("tags", "ns for one of the same 100, by how many tags are in use", &columns)
+            .note(format!(
+                "{ROUNDS} rounds of 1,000, of 100,000 entries, each with one of the tags."
+            ))
+            .plot(Plot::Lines);
     let ways: Result<Vec<_>, _> =
         TAGS.iter().map(|(tags, _)| typed(runtime, 100_000, *tags)).collect();
     measure(runtime, &mut table, &["tower-keep `get`"], ways?);

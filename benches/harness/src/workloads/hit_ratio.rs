@@ -25,8 +25,19 @@ fn key(number: u64) -> String {
 
 /// A cache of values that don't matter.
 trait Candidate {
-    /// Whether it has `key`; else it is put in.
-    fn has(&mut self, key: u64) -> Result<bool, BoxError>;
+    fn get(&self, key: &String) -> Result<bool, BoxError>;
+
+    fn put(&self, key: String) -> Result<(), BoxError>;
+}
+
+/// Whether `candidate` has the key; else it is put in.
+fn has(candidate: &dyn Candidate, number: u64) -> Result<bool, BoxError> {
+    let key = key(number);
+    let found = candidate.get(&key)?;
+    if !found {
+        candidate.put(key)?;
+    }
+    Ok(found)
 }
 
 struct Keep {
@@ -44,21 +55,20 @@ impl Keep {
     /// What an entry is counted as.
     fn weight() -> Result<u64, BoxError> {
         let store = Store::builder().l1(L1::bytes(1 << 20)).build()?;
-        let mut one = Self { values: store.typed("v") };
-        one.has(0)?;
+        has(&Self { values: store.typed("v") }, 0)?;
         Ok(store.l1_size().1)
     }
 }
 
 impl Candidate for Keep {
-    fn has(&mut self, number: u64) -> Result<bool, BoxError> {
-        let key = key(number);
-        let found = self.values.get(&key).now_or_never().ok_or("a lookup waits")?;
-        if found.is_none() {
-            let set = self.values.set(&key, (), Ttl::secs(86_400));
-            set.now_or_never().ok_or("a set waits")??;
-        }
-        Ok(found.is_some())
+    fn get(&self, key: &String) -> Result<bool, BoxError> {
+        Ok(self.values.get(key).now_or_never().ok_or("a lookup waits")?.is_some())
+    }
+
+    fn put(&self, key: String) -> Result<(), BoxError> {
+        let set = self.values.set(&key, (), Ttl::secs(86_400));
+        set.now_or_never().ok_or("a set waits")??;
+        Ok(())
     }
 }
 
@@ -71,26 +81,26 @@ impl Moka {
 }
 
 impl Candidate for Moka {
-    fn has(&mut self, number: u64) -> Result<bool, BoxError> {
-        let key = key(number);
-        let found = self.0.get(&key).is_some();
-        if !found {
-            self.0.insert(key, Arc::new(()));
-        }
-        Ok(found)
+    fn get(&self, key: &String) -> Result<bool, BoxError> {
+        Ok(self.0.get(key).is_some())
+    }
+
+    fn put(&self, key: String) -> Result<(), BoxError> {
+        self.0.insert(key, Arc::new(()));
+        Ok(())
     }
 }
 
 struct Quick(quick_cache::sync::Cache<String, Arc<()>>);
 
 impl Candidate for Quick {
-    fn has(&mut self, number: u64) -> Result<bool, BoxError> {
-        let key = key(number);
-        let found = self.0.get(&key).is_some();
-        if !found {
-            self.0.insert(key, Arc::new(()));
-        }
-        Ok(found)
+    fn get(&self, key: &String) -> Result<bool, BoxError> {
+        Ok(self.0.get(key).is_some())
+    }
+
+    fn put(&self, key: String) -> Result<(), BoxError> {
+        self.0.insert(key, Arc::new(()));
+        Ok(())
     }
 }
 
@@ -109,7 +119,8 @@ pub fn ratios() -> Result<Table, BoxError> {
     let sizes = [("1 %", KEYS / 100), ("5 %", KEYS / 20)];
     let cases: Vec<_> =
         streams.iter().flat_map(|stream| sizes.iter().map(move |size| (stream, size))).collect();
-    let names: Vec<_> = cases.iter().map(|(stream, size)| format!("{}, {}", stream.0, size.0)).collect();
+    let names: Vec<_> =
+        cases.iter().map(|(stream, size)| format!("{}, {}", stream.0, size.0)).collect();
     let columns: Vec<_> = names.iter().map(|name| (&**name, 2)).collect();
     let mut table = Table::new("hit-ratio", "Hits, %, by how much of a million keys fits", &columns)
         .note(format!(
@@ -131,7 +142,7 @@ pub fn ratios() -> Result<Table, BoxError> {
     for (name, make) in candidates {
         let mut cells = Vec::new();
         for (stream, size) in &cases {
-            cells.push(Figure::of(ratio(&mut *make(size.1)?, stream.1())?));
+            cells.push(Figure::of(ratio(&*make(size.1)?, stream.1())?));
             bar.inc(1);
         }
         table.row(name, cells);
@@ -142,15 +153,15 @@ pub fn ratios() -> Result<Table, BoxError> {
 
 #[expect(clippy::cast_precision_loss, reason = "counts this small are exact")]
 fn ratio(
-    candidate: &mut dyn Candidate,
+    candidate: &dyn Candidate,
     mut stream: Box<dyn Iterator<Item = u64>>,
 ) -> Result<f64, BoxError> {
     for key in stream.by_ref().take(WARM) {
-        candidate.has(key)?;
+        has(candidate, key)?;
     }
     let mut hits = 0_u64;
     for key in stream.take(COUNTED) {
-        hits += u64::from(candidate.has(key)?);
+        hits += u64::from(has(candidate, key)?);
     }
     Ok(hits as f64 * 100.0 / COUNTED as f64)
 }

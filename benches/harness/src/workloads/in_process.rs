@@ -10,10 +10,10 @@ use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceExt};
 use tower_keep_benches::{Way, With, compare_in};
 
+use crate::BoxError;
 use crate::contenders::{self, Page};
 use crate::progress;
 use crate::report::{Figure, Plot, Table};
-use crate::BoxError;
 
 /// How often each is measured, a thousand requests at a time.
 const ROUNDS: usize = 300;
@@ -86,7 +86,12 @@ impl Kind {
     /// # Errors
     ///
     /// If it can't be made, or doesn't answer.
-    pub fn way(self, runtime: &Runtime, entries: u64, page: Page) -> Result<Box<dyn Way>, BoxError> {
+    pub fn way(
+        self,
+        runtime: &Runtime,
+        entries: u64,
+        page: Page,
+    ) -> Result<Box<dyn Way>, BoxError> {
         self.way_to(runtime, entries, entries, page)
     }
 
@@ -107,7 +112,9 @@ impl Kind {
         let router = |page| contenders::router(page);
         match self {
             Self::Bare => way(runtime, sizes, contenders::bare(page)),
-            Self::KeepBare => way(runtime, sizes, contenders::keep()?.layer(contenders::bare(page))),
+            Self::KeepBare => {
+                way(runtime, sizes, contenders::keep()?.layer(contenders::bare(page)))
+            }
             Self::Router => way(runtime, sizes, router(page)),
             Self::KeepRouter => way(runtime, sizes, contenders::keep()?.layer(router(page))),
             Self::ResponseCache => way(runtime, sizes, contenders::response_cache(page)),
@@ -145,7 +152,8 @@ pub fn hits(runtime: &Runtime, entries: u64, size: usize) -> Result<Table, BoxEr
         let (low, high) = cost.quartiles;
         let nanos = Figure { median: cost.nanos, quartiles: Some([low, high]) };
         let more = Figure::of(cost.nanos - bare);
-        let cells = [Some(nanos), more, Figure::of(cost.nanos / bare), Figure::of(cost.allocations)];
+        let cells =
+            [Some(nanos), more, Figure::of(cost.nanos / bare), Figure::of(cost.allocations)];
         table.row(entrant.kind.name(), cells);
     }
     Ok(table)

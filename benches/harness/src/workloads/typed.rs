@@ -56,7 +56,10 @@ pub fn hits(runtime: &Runtime, entries: u64) -> Result<Table, BoxError> {
     };
     let mut ways: [(&str, Box<dyn Way + '_>); 6] = [
         ("moka `get`", Box::new(With { prepare: ids(), run: |id| is_there(moka.get(&id)) })),
-        ("quick_cache `get`", Box::new(With { prepare: ids(), run: |id| is_there(quick.get(&id)) })),
+        (
+            "quick_cache `get`",
+            Box::new(With { prepare: ids(), run: |id| is_there(quick.get(&id)) }),
+        ),
         (
             "tower-keep `get`",
             Box::new(With {

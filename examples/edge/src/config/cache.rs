@@ -227,7 +227,11 @@ impl Policy {
                 key.identity("subject", |head| Identity::subject_key(head.extensions()))
             }
             Some(ToldBy::Claim(claim)) => {
-                key.identity("claim", move |head| Identity::claim_key(head.extensions(), &claim))
+                key.identity("claim", move |head| {
+                    let value = Identity::claim_key(head.extensions(), &claim)?;
+                    // Two policies may go by different claims.
+                    Some([claim.as_bytes(), b"\0", value.as_ref()].concat())
+                })
             }
         })
     }

@@ -25,6 +25,9 @@ pub(crate) struct Certificate {
 impl Certificate {
     pub(super) fn read_all(listener: &Table<'_>, near: &Path) -> Vec<Self> {
         let tables = listener.tables("certificates");
+        if tables.is_empty() && listener.value("certificates").is_some() {
+            listener.refuse("certificates", "without any, there is no TLS; leave it out for that");
+        }
         tables.iter().filter_map(|table| Self::read(table, near)).collect()
     }
 

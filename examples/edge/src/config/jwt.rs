@@ -1,6 +1,6 @@
 //! `[jwt.NAME]`: tokens that clients show, and what backends are told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use super::problem::Span;
 use super::require::Requirement;
 use super::route::Route;
 use super::table::{Table, expected_one_of};
+use crate::claims::as_variable;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Jwt {
     pub(crate) trust: Trust,
     cookie: Option<String>,
-    query: Option<String>,
+    pub(crate) query: Option<String>,
     realm: String,
     resource_metadata: Option<String>,
     problem_details: bool,
@@ -62,15 +63,26 @@ pub(crate) struct Guard {
 }
 
 /// Fields that say something else already.
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 27] = [
+    "accept",
+    "accept-encoding",
     "authorization",
+    "cache-control",
     "connection",
+    "content-encoding",
     "content-length",
+    "content-type",
     "cookie",
     "expect",
     "forwarded",
     "host",
+    "if-match",
+    "if-none-match",
+    "keep-alive",
+    "origin",
     "proxy-authorization",
+    "proxy-connection",
+    "range",
     "te",
     "trailer",
     "transfer-encoding",
@@ -173,14 +185,18 @@ impl Trust {
 
 /// What each field says, by the name of a claim.
 fn claims(table: &Table<'_>) -> Vec<(HeaderName, String)> {
-    let of = |(name, at, claim): (&str, Span, String)| {
+    let mut known = HashSet::new();
+    let mut of = |(name, at, claim): (&str, Span, String)| {
         let refuse = |title: String, label: &str| {
             table.problems().add(at.clone(), title, label);
             None
         };
         match name.parse::<HeaderName>() {
-            Ok(field) if RESERVED.contains(&field.as_str()) => {
+            Ok(field) if RESERVED.contains(&&*as_variable(&field)) => {
                 refuse(format!("`{name}` can't tell a claim"), "expected a field of your own")
+            }
+            Ok(field) if !known.insert(as_variable(&field)) => {
+                refuse(format!("`{name}` is here twice, in two spellings"), "expected it once")
             }
             Ok(field) => Some((field, claim)),
             Err(_) => refuse(
@@ -189,7 +205,7 @@ fn claims(table: &Table<'_>) -> Vec<(HeaderName, String)> {
             ),
         }
     };
-    table.pairs("claims").into_iter().filter_map(of).collect()
+    table.pairs("claims").into_iter().filter_map(&mut of).collect()
 }
 
 /// One that no route needs protects nothing, though it looks as if.

@@ -132,11 +132,18 @@ pub(super) fn max_body(table: &Table<'_>) -> Bound<u64> {
     }
 }
 
+/// Instants this far ahead can be told on all systems.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A time above zero.
 pub(super) fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
     let time = table.or(key, default);
     if time.is_zero() {
         table.refuse(key, "nothing is done in no time; expected more than 0s");
+        return default;
+    }
+    if time > LONGEST {
+        table.refuse(key, "that is longer than anybody waits; expected a year or less");
         return default;
     }
     time
@@ -156,6 +163,11 @@ pub(super) fn time_bound(table: &Table<'_>, key: &'static str) -> Bound<Duration
     let time = table.bound::<Duration>(key);
     if time == Bound::Said(Some(Duration::ZERO)) {
         table.refuse(key, "nothing is done in no time; expected more than 0s, or \"none\"");
+        return Bound::Unsaid;
+    }
+    if matches!(time, Bound::Said(Some(time)) if time > LONGEST) {
+        table
+            .refuse(key, "that is longer than anybody waits; expected a year or less, or \"none\"");
         return Bound::Unsaid;
     }
     time

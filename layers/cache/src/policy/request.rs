@@ -293,7 +293,9 @@ mod tests {
         }
         let precondition = RequestClass::Bypass(BypassReason::Precondition);
         assert_eq!(of("POST", &[("if-none-match", "*")]), precondition);
-        assert_eq!(of("QUERY", &[("if-none-match", "*")]), none);
+        let conditional = RequestDirectives { conditional: true, ..RequestDirectives::default() };
+        let lookup = RequestClass::Lookup(conditional);
+        assert_eq!(of("QUERY", &[("if-none-match", "*")]), lookup);
         assert_eq!(of("QUERY", &[("if-match", "*")]), precondition);
         assert_eq!(of("POST", &[("x-http-method-override", "PUT")]), RequestClass::Unsafe);
     }

@@ -124,7 +124,7 @@ impl AskedDictionary {
 }
 
 /// The hash that a request names (RFC 9842 §2.2).
-fn available(headers: &HeaderMap) -> Option<[u8; 32]> {
+pub(crate) fn available(headers: &HeaderMap) -> Option<[u8; 32]> {
     let mut lines = headers.get_all(AVAILABLE_DICTIONARY).iter();
     let (line, None) = (lines.next()?, lines.next()) else { return None };
     let item: Item = Parser::new(line.as_bytes()).parse().ok()?;
