@@ -99,16 +99,21 @@ async fn a_range_by_date_never_continues_an_encoded_form() {
     }
 }
 
-#[tokio::test]
-async fn every_answer_says_that_there_are_other_forms() {
-    let origin = Origin::new(|n, request| async move {
+/// An origin that has to be asked each time, and has nothing new to say.
+fn validating() -> Origin {
+    Origin::new(|n, request| async move {
         let control = ("cache-control", "max-age=0, must-revalidate");
         let mut response = answer(&[PAGE[1], PAGE[2], control], page(1));
         if n > 1 && request.headers().contains_key("if-none-match") {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }
         response
-    });
+    })
+}
+
+#[tokio::test]
+async fn every_answer_says_that_there_are_other_forms() {
+    let origin = validating();
     let (cache, _) = compressing(&origin);
     for n in 1..4 {
         let got = send(&cache, get(&[])).await;
@@ -119,14 +124,7 @@ async fn every_answer_says_that_there_are_other_forms() {
 
 #[tokio::test]
 async fn who_has_a_form_is_told_so_also_when_the_origin_is_asked() {
-    let origin = Origin::new(|n, request| async move {
-        let control = ("cache-control", "max-age=0, must-revalidate");
-        let mut response = answer(&[PAGE[1], PAGE[2], control], page(1));
-        if n > 1 && request.headers().contains_key("if-none-match") {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-        }
-        response
-    });
+    let origin = validating();
     let (cache, _) = compressing(&origin);
     let has = [("accept-encoding", "br"), ("if-none-match", "\"v1--br\"")];
     // As it arrives, and after it was validated.

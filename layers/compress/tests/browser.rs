@@ -11,6 +11,9 @@
 ))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/text.rs"]
+mod text;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -26,6 +29,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::stream;
 use sha2::{Digest, Sha256};
+use text::text;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -45,19 +49,6 @@ const KINDS: [(&str, &str); 5] = [
     ("svg", "image/svg+xml"),
     ("json", "application/json"),
 ];
-
-/// Text that is repetitive, but not only.
-fn text(len: usize, seed: u32) -> Vec<u8> {
-    let (mut text, mut seed) = (Vec::with_capacity(len + 40), seed);
-    while text.len() < len {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        text.extend_from_slice(
-            format!("{{\"id\":{},\"name\":\"chair\"}},\n", seed >> 12).as_bytes(),
-        );
-    }
-    text.truncate(len);
-    text
-}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -3,6 +3,9 @@
 #![cfg(all(feature = "br", feature = "deflate", feature = "gzip", feature = "zstd"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "support/text.rs"]
+mod text;
+
 use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes};
@@ -20,18 +23,8 @@ use tower_keep_compress::{
 /// Sizes around all that decides: nothing, the least size, what is compressed at once, blocks.
 const SIZES: [usize; 7] = [0, 1023, 1024, 16 * 1024, 16 * 1024 + 1, 131_073, 1_000_000];
 
-/// Text that is repetitive, but not only.
 fn text(len: usize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(len + 40);
-    let mut seed = 1_u32;
-    while text.len() < len {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        text.extend_from_slice(
-            format!("{{\"id\":{},\"name\":\"chair\"}},\n", seed >> 12).as_bytes(),
-        );
-    }
-    text.truncate(len);
-    text
+    text::text(len, 1)
 }
 
 async fn whole(Path(len): Path<usize>) -> impl IntoResponse {

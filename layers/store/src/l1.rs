@@ -148,20 +148,21 @@ impl Memory {
     }
 
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
-        let found = self.index.pin().get(&key).map(Arc::clone)?;
-        let turn = self.turn.load(Relaxed);
-        if !found.was_read_in(turn) {
-            self.tell(key, &found, turn);
-        }
-        Some(found)
+        self.find(key, |_| true)
     }
 
     /// The same of what can be had again at less cost than others: so it is what is let go of first among
     /// those that are asked for as often.
     pub(crate) fn glance(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
+        self.find(key, |turn| turn.is_multiple_of(GLANCES))
+    }
+
+    /// What is at `key`. The judge is told of it in the turns that count.
+    #[inline]
+    fn find(&self, key: KeyRef<'_>, counts: impl FnOnce(u32) -> bool) -> Option<Arc<Slot>> {
         let found = self.index.pin().get(&key).map(Arc::clone)?;
         let turn = self.turn.load(Relaxed);
-        if turn.is_multiple_of(GLANCES) && !found.was_read_in(turn) {
+        if counts(turn) && !found.was_read_in(turn) {
             self.tell(key, &found, turn);
         }
         Some(found)

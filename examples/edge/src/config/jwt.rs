@@ -186,7 +186,7 @@ impl Trust {
 /// What each field says, by the name of a claim.
 fn claims(table: &Table<'_>) -> Vec<(HeaderName, String)> {
     let mut known = HashSet::new();
-    let mut of = |(name, at, claim): (&str, Span, String)| {
+    let of = |(name, at, claim): (&str, Span, String)| {
         let refuse = |title: String, label: &str| {
             table.problems().add(at.clone(), title, label);
             None
@@ -205,7 +205,7 @@ fn claims(table: &Table<'_>) -> Vec<(HeaderName, String)> {
             ),
         }
     };
-    table.pairs("claims").into_iter().filter_map(&mut of).collect()
+    table.pairs("claims").into_iter().filter_map(of).collect()
 }
 
 /// One that no route needs protects nothing, though it looks as if.

@@ -159,14 +159,8 @@ impl Readable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clean::tests::fields;
     use super::*;
-
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let lines = lines.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-        });
-        lines.collect()
-    }
 
     #[test]
     fn a_hash_is_a_byte_sequence_of_32_bytes() {

@@ -67,12 +67,12 @@ pub(super) fn lifetime(response: &HeaderMap, with_credentials: bool) -> Option<D
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
 
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+    pub(in super::super) fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
         let lines = lines.iter().map(|(name, value)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         });
