@@ -109,10 +109,12 @@ impl Servers {
 
     /// Asks once.
     pub(super) fn ask(&self, way: &Way) -> Result<Sent, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(&self.of(way).address)?;
+        // Another `Host` would be another entry of a cache than wrk's.
+        let host = &self.of(way).address;
+        let mut stream = TcpStream::connect(host)?;
         let fields: String = way.fields().iter().map(|field| format!("{field}\r\n")).collect();
         let path = way.path;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{fields}\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or("no head")?;
