@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use tower_keep_store::{Count, Hit, KeyBuf, Retry, State, Ticket, Timestamp};
+use tower_keep_store::{Count, Found, Hit, KeyBuf, Retry, State, Ticket, Timestamp};
 
 use crate::body::CacheBody;
 use crate::core::Core;
@@ -38,45 +38,47 @@ impl Behind {
 
 impl Core {
     /// The answer to a request from this entry, at `key`, if it has one that the request need not wait
-    /// for.
+    /// for. `behind` becomes what is to be done then: it is an argument so that a hit doesn't move
+    /// responses about.
     #[inline]
     pub(crate) fn serve<B>(
         self: &Arc<Self>,
         key: &KeyBuf,
-        hit: &Hit<Stored>,
+        found: Found<'_, Stored>,
         wish: Wish<'_>,
         now: Timestamp,
-    ) -> Option<(Response<CacheBody<B>>, Behind)> {
+        behind: &mut Behind,
+    ) -> Option<Response<CacheBody<B>>> {
         let now_ms = now.as_millis();
-        let (stored, reuse) = judge(hit, wish, now_ms)?;
-        let behind = match reuse {
-            Reuse::Fresh if self.is_due_early(hit, now) => {
-                Behind::Early(hit.lifetime().fresh_until)
+        let (stored, reuse) = judge(found, wish, now_ms)?;
+        *behind = match reuse {
+            Reuse::Fresh if self.is_due_early(found, now) => {
+                Behind::Early(found.lifetime().fresh_until)
             }
             Reuse::Fresh | Reuse::Stale => Behind::Nothing,
             Reuse::StaleWhileRevalidate => {
                 self.space.count(Count::StaleServed);
-                Behind::refresh(self.may_refresh(hit, now))
+                Behind::refresh(self.may_refresh(found, now))
             }
-            Reuse::MustValidate => return self.in_need(key, hit, wish, now),
+            Reuse::MustValidate => return self.in_need(key, found, wish, now, behind),
         };
-        let dress = self.dress(key, hit, wish, now);
-        Some((respond::dressed(self, stored, wish, now_ms, dress.as_ref()), behind))
+        let dress = self.dress(key, found, wish, now);
+        Some(respond::dressed(self, stored, wish, now_ms, dress.as_ref()))
     }
 
     /// Whether this fresh entry is to be refreshed already. One who is told so has that to do.
     #[inline]
-    fn is_due_early(&self, hit: &Hit<Stored>, now: Timestamp) -> bool {
+    fn is_due_early(&self, found: Found<'_, Stored>, now: Timestamp) -> bool {
         let settings = &self.settings;
-        self.space.is_due_early(hit, settings.early_refresh, now, settings.retry_pause)
+        self.space.is_due_early(found, settings.early_refresh, now, settings.retry_pause)
             // To fetch the rest of a part is for who asks for it.
-            && hit.response().is_some_and(|stored| stored.part.is_none())
+            && found.response().is_some_and(|stored| stored.part.is_none())
     }
 
     /// Whether this entry, which is served though it isn't fresh, is to be refreshed now. One who is
     /// told so has that to do.
-    pub(crate) fn may_refresh(&self, hit: &Hit<Stored>, now: Timestamp) -> bool {
-        self.may(self.retry(hit, now))
+    pub(crate) fn may_refresh(&self, found: Found<'_, Stored>, now: Timestamp) -> bool {
+        self.may(self.retry(found, now))
     }
 
     /// The same from an entry that has to be validated: it stands in at once for an origin that has
@@ -85,26 +87,27 @@ impl Core {
     fn in_need<B>(
         self: &Arc<Self>,
         key: &KeyBuf,
-        hit: &Hit<Stored>,
+        found: Found<'_, Stored>,
         wish: Wish<'_>,
         now: Timestamp,
-    ) -> Option<(Response<CacheBody<B>>, Behind)> {
+        behind: &mut Behind,
+    ) -> Option<Response<CacheBody<B>>> {
         // What is fresh was refused by the request, which wants a newer one.
-        let stored = fallback(hit, wish, now).filter(|_| hit.state() != State::Fresh)?;
-        match self.retry(hit, now) {
+        let stored = fallback(found, wish, now).filter(|_| found.state() != State::Fresh)?;
+        match self.retry(found, now) {
             Retry::None => None,
             retry => {
                 self.space.count(Count::StaleServed);
-                let dress = self.dress(key, hit, wish, now);
+                let dress = self.dress(key, found, wish, now);
                 let now_ms = now.as_millis();
-                let response = respond::in_need(self, stored, wish, now_ms, dress.as_ref());
-                Some((response, Behind::refresh(self.may(retry))))
+                *behind = Behind::refresh(self.may(retry));
+                Some(respond::in_need(self, stored, wish, now_ms, dress.as_ref()))
             }
         }
     }
 
-    fn retry(&self, hit: &Hit<Stored>, now: Timestamp) -> Retry {
-        hit.retry(now, self.settings.retry_pause, self.settings.max_fill)
+    fn retry(&self, found: Found<'_, Stored>, now: Timestamp) -> Retry {
+        found.retry(now, self.settings.retry_pause, self.settings.max_fill)
     }
 
     fn may(&self, retry: Retry) -> bool {

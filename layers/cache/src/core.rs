@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use http::{HeaderMap, HeaderName, Request};
-use tower_keep_store::{Flights, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
+use tower_keep_store::{Flights, Found, Hit, KeyBuf, Space, Strength, Tag, Timestamp};
 
 use crate::body_key::{Content, ContentDigest};
 use crate::budget::Budget;
 use crate::cache_status::CacheName;
 use crate::forms::{Forms, Made};
 use crate::groups::{self, CACHE_GROUPS};
-use crate::key::{self, KeyError, KeyPolicy, Target};
+use crate::key::{self, HostField, KeyError, KeyPolicy, Target};
 use crate::landing::{Landing, Selector};
 use crate::marks::Marks;
 use crate::respond::Asked;
@@ -134,32 +134,40 @@ impl Core {
         self.now().as_millis()
     }
 
-    /// The key of what a request asks for, with `content` if that counts. `covers` becomes what else
-    /// the key covers: it is an argument so that a hit doesn't move buffers about.
-    pub(crate) fn primary_key<B>(
+    /// Writes the key of what a request asks for, with `content` if that counts. `host` is what its `Host`
+    /// says, if that was looked at; `covers` becomes what else the key covers. What is written to are
+    /// arguments so that a hit doesn't move buffers about.
+    #[inline]
+    pub(crate) fn write_primary_key<'a, B>(
         &self,
-        request: &Request<B>,
+        request: &'a Request<B>,
+        host: Option<HostField<'a>>,
         content: Option<&ContentDigest>,
         covers: &mut Covers,
-    ) -> Result<KeyBuf, KeyError> {
-        let mut primary = self.space.key_buf();
+        out: &mut KeyBuf,
+    ) -> Result<(), KeyError> {
+        self.space.begin_key(out);
         match (&self.settings.key, content) {
-            (None, None) => Target::of(request)?.write(&mut primary)?,
+            (None, None) => match host {
+                Some(host) => Target::of_known(request, host)?.write(out),
+                None => Target::of(request)?.write(out),
+            },
             (policy, content) => {
                 covers.content = content.is_some();
-                covers.identity =
-                    key::write_whole(request, policy.as_deref(), content, &mut primary)?;
+                covers.identity = key::write_whole(request, policy.as_deref(), content, out)?;
+                Ok(())
             }
         }
-        Ok(primary)
     }
 
     /// What remains to be done to the `Cache-Status` of the answer to a request.
     pub(crate) fn finish<B>(&self, field: CacheStatusField, request: &Request<B>) -> Finish {
         let content = Content::of(request).and_then(Content::known);
-        let Ok(primary) = self.primary_key(request, content, &mut Covers::default()) else {
+        let mut primary = KeyBuf::new();
+        let covers = &mut Covers::default();
+        if self.write_primary_key(request, None, content, covers, &mut primary).is_err() {
             return Finish::without_key(field);
-        };
+        }
         let found = self.space.glance(self.space.key(&primary), self.now());
         let variant = match found.as_deref() {
             Some(Stored::Variants(rule)) => Some(variant_key(&primary, rule, request.headers())),
@@ -239,7 +247,7 @@ impl Core {
     }
 
     /// Looks into the first tier. If the resource has variants, `variant` becomes the key of the one
-    /// that the request selects: it is an argument so that a hit doesn't move buffers about.
+    /// that the request selects.
     pub(crate) fn peek(
         &self,
         primary: &KeyBuf,
@@ -255,6 +263,27 @@ impl Core {
             }
             _ => hit,
         }
+    }
+
+    /// The same, for who only has a look at what is there, and at which key: nothing comes back, so that
+    /// a hit doesn't move responses about.
+    #[inline]
+    pub(crate) fn peek_with(
+        &self,
+        primary: &KeyBuf,
+        headers: &HeaderMap,
+        now: Timestamp,
+        look: impl FnOnce(&KeyBuf, Found<'_, Stored>),
+    ) {
+        let first = |found: Found<'_, Stored>| match found.value() {
+            Stored::Variants(variants) => {
+                let variant = variant_key(primary, variants, headers);
+                let look = |found: Found<'_, Stored>| look(&variant, found);
+                self.space.peek_with(self.space.key(&variant), now, look);
+            }
+            _ => look(primary, found),
+        };
+        self.space.peek_with(self.space.key(primary), now, first);
     }
 }
 

@@ -243,7 +243,7 @@ where
     }
 
     fn reuse(&self, hit: &Hit<Stored>) -> Reuse {
-        judge(hit, self.asked.wish(&self.miss.directives), self.miss.core.now_ms())
+        judge(hit.found(), self.asked.wish(&self.miss.directives), self.miss.core.now_ms())
             .map_or(Reuse::MustValidate, |(_, reuse)| reuse)
     }
 

@@ -50,18 +50,19 @@ impl<S, ReqBody, ResBody> CacheFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(crate) fn hit(response: Response<CacheBody<ResBody>>) -> Self {
-        Self { state: State::Hit { response: Some(response) }, finish: Finish::Leave }
-    }
-
     /// A hit; the answer is in its plain form if there is word of one.
-    pub(crate) fn found(response: Response<CacheBody<ResBody>>, plain: Option<Box<Undress>>) -> Self
+    #[inline]
+    pub(crate) fn found(
+        response: Response<CacheBody<ResBody>>,
+        plain: Option<Box<Undress>>,
+        finish: Finish,
+    ) -> Self
     where
         ResBody: Send + 'static,
     {
         match plain {
-            None => Self::hit(response),
-            Some(plain) => Self::miss(async move { Ok(plain.answer(response).await) }),
+            None => Self { state: State::Hit { response: Some(response) }, finish },
+            Some(plain) => Self::miss(async move { Ok(plain.answer(response).await) }, finish),
         }
     }
 
@@ -71,20 +72,17 @@ where
         request: Request<ReqBody>,
         core: Arc<Core>,
         status: CacheStatus,
+        finish: Finish,
     ) -> Self {
         let call = Oneshot::new(service, request);
-        Self { state: State::Pass { call, core, status }, finish: Finish::Leave }
+        Self { state: State::Pass { call, core, status }, finish }
     }
 
     pub(crate) fn miss(
         miss: impl Future<Output = Result<Response<CacheBody<ResBody>>, S::Error>> + Send + 'static,
+        finish: Finish,
     ) -> Self {
-        Self { state: State::Miss { miss: Box::pin(miss) }, finish: Finish::Leave }
-    }
-
-    /// The same, with this done to the response.
-    pub(crate) fn finish(self, finish: Finish) -> Self {
-        Self { finish, ..self }
+        Self { state: State::Miss { miss: Box::pin(miss) }, finish }
     }
 }
 
@@ -97,11 +95,17 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.state.project() {
-            StateProj::Hit { response } => match response.take() {
-                Some(response) => response,
-                // Polled after it was done.
-                None => return Poll::Pending,
-            },
+            StateProj::Hit { response } => {
+                // In its place, so that it moves once.
+                if let Some(response) = response {
+                    this.finish.apply(response.headers_mut());
+                }
+                return match response.take() {
+                    Some(response) => Poll::Ready(Ok(response)),
+                    // Polled after it was done.
+                    None => Poll::Pending,
+                };
+            }
             StateProj::Pass { call, core, status } => {
                 respond::pass(core, ready!(call.poll(cx))?, status)
             }

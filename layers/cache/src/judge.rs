@@ -1,7 +1,7 @@
 //! Whether an entry answers a request.
 
 use http::{HeaderMap, Method, Uri};
-use tower_keep_store::{Hit, State, Timestamp};
+use tower_keep_store::{Found, Hit, State, Timestamp};
 
 use crate::cache_status::Fwd;
 use crate::policy::{RequestDirectives, Reuse, reuse, usable_on_error};
@@ -23,17 +23,17 @@ pub(crate) struct Wish<'a> {
 
 /// The response in an entry, and how it may answer a request; `None` if the entry is no response.
 pub(crate) fn judge<'a>(
-    hit: &'a Hit<Stored>,
+    found: Found<'a, Stored>,
     wish: Wish<'_>,
     now_ms: u64,
 ) -> Option<(&'a StoredResponse, Reuse)> {
-    let Stored::Response(response) = &**hit else { return None };
+    let Stored::Response(response) = found.value() else { return None };
     if response.part.is_some() && !covers(response, wish.method, wish.headers) {
         return Some((response, Reuse::MustValidate));
     }
     let by_time = reuse(&response.times, wish.directives, now_ms);
     // A soft invalidation makes stale what by its times is fresh.
-    let softened = hit.state() != State::Fresh && now_ms < response.times.fresh_until_ms;
+    let softened = found.state() != State::Fresh && now_ms < response.times.fresh_until_ms;
     let verdict = match by_time {
         _ if !softened => by_time,
         Reuse::MustValidate => Reuse::MustValidate,
@@ -45,11 +45,11 @@ pub(crate) fn judge<'a>(
 
 /// The response in an entry, if it answers the request without a trip to the origin.
 pub(crate) fn usable<'a>(
-    hit: &'a Hit<Stored>,
+    found: Found<'a, Stored>,
     wish: Wish<'_>,
     now_ms: u64,
 ) -> Option<&'a StoredResponse> {
-    match judge(hit, wish, now_ms)? {
+    match judge(found, wish, now_ms)? {
         (_, Reuse::MustValidate) => None,
         (response, _) => Some(response),
     }
@@ -73,16 +73,16 @@ pub(crate) fn why_forwarded(hit: &Hit<Stored>, now_ms: u64) -> Fwd {
 
 /// The response in an entry, if it may stand in for an origin that failed.
 pub(crate) fn fallback<'a>(
-    hit: &'a Hit<Stored>,
+    found: Found<'a, Stored>,
     wish: Wish<'_>,
     now: Timestamp,
 ) -> Option<&'a StoredResponse> {
-    let Stored::Response(response) = &**hit else { return None };
+    let Stored::Response(response) = found.value() else { return None };
     if response.part.is_some() && !covers(response, wish.method, wish.headers) {
         return None;
     }
     // It may have been invalidated while the origin was being asked.
-    let there = match hit.state_at(now) {
+    let there = match found.state_at(now) {
         State::Gone => false,
         State::Fresh => true,
         // Also if it is so by a soft invalidation alone.

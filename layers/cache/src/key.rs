@@ -77,25 +77,44 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// The target of a request.
     pub(crate) fn of<B>(request: &'a Request<B>) -> Result<Self, KeyError> {
+        Self::of_known(request, HostField::of(request.headers()))
+    }
+
+    /// The same, where it is known already what `Host` says.
+    #[inline]
+    pub(crate) fn of_known<B>(
+        request: &'a Request<B>,
+        host: HostField<'a>,
+    ) -> Result<Self, KeyError> {
         let uri = request.uri();
-        let Some(sent) = sent_uri(request.extensions()).filter(|sent| *sent != uri) else {
-            return Self::new(uri, request.headers());
-        };
+        match sent_uri(request.extensions()) {
+            Some(sent) if sent != uri => Self::rewritten(uri, sent, host),
+            _ => Self::named(uri, host),
+        }
+    }
+
+    /// The target that `uri` is, if the client sent another.
+    fn rewritten(uri: &'a Uri, sent: &'a Uri, host: HostField<'a>) -> Result<Self, KeyError> {
         // A nested router leaves the end of the path, from a slash on. A slash alone may be all that is
         // left of it, or the root to which something else has led.
         let nested =
             uri.path() != "/" && sent.path().ends_with(uri.path()) && sent.query() == uri.query();
         if nested {
-            return Self::new(sent, request.headers());
+            return Self::named(sent, host);
         }
-        let target = Self::new(uri, request.headers())?;
+        let target = Self::named(uri, host)?;
         Ok(Self { sent: sent.path_and_query().map(PathAndQuery::as_str), ..target })
     }
 
     /// The target that `uri` is, with what the fields of the request say of its host.
     pub(crate) fn new(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Self, KeyError> {
+        Self::named(uri, HostField::of(headers))
+    }
+
+    #[inline]
+    fn named(uri: &'a Uri, host: HostField<'a>) -> Result<Self, KeyError> {
         let scheme = uri.scheme_str();
-        let named = host_field(headers)?;
+        let named = host.named()?;
         let same = |a: &[u8], b: &[u8]| {
             without_port(scheme, a).eq_ignore_ascii_case(without_port(scheme, b))
         };
@@ -243,14 +262,37 @@ const HOST_BYTES: [bool; 256] = {
     table
 };
 
-fn host_field(headers: &HeaderMap) -> Result<Option<&[u8]>, KeyError> {
-    let mut lines = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
-    let Some(host) = lines.next() else { return Ok(None) };
-    let is_host = |byte: &u8| HOST_BYTES.get(usize::from(*byte)).is_some_and(|it| *it);
-    if lines.next().is_some() || !host.iter().all(is_host) {
-        return Err(KeyError::Host);
+/// What the `Host` fields of a request say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HostField<'a> {
+    first: Option<&'a HeaderValue>,
+    has_more: bool,
+}
+
+impl<'a> HostField<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut host = Self::default();
+        headers.get_all(HOST).iter().for_each(|line| host.add(line));
+        host
     }
-    Ok(Some(host))
+
+    /// Takes note of one more, for whoever goes by all fields anyway.
+    #[inline]
+    pub(crate) fn add(&mut self, line: &'a HeaderValue) {
+        self.has_more |= self.first.is_some();
+        self.first = self.first.or(Some(line));
+    }
+
+    #[inline]
+    fn named(self) -> Result<Option<&'a [u8]>, KeyError> {
+        let Some(host) = self.first.map(HeaderValue::as_bytes) else { return Ok(None) };
+        // All of them, which takes less than to stop at the first that is none.
+        let is_host = |all, byte: &u8| all & HOST_BYTES[usize::from(*byte)];
+        if self.has_more || !host.iter().fold(true, is_host) {
+            return Err(KeyError::Host);
+        }
+        Ok(Some(host))
+    }
 }
 
 #[cfg(test)]

@@ -263,7 +263,7 @@ where
             Some(Landing::Stored(hit)) => {
                 let hit = core.space.given(&hit, self.asking, now);
                 let wish = asked.wish(&self.directives);
-                let found = hit.as_ref().and_then(|hit| usable(hit, wish, now.as_millis()));
+                let found = hit.as_ref().and_then(|hit| usable(hit.found(), wish, now.as_millis()));
                 let Some(stored) = found else {
                     // It does for others, but not for this request.
                     follow.reject();
@@ -282,7 +282,7 @@ where
                     return Next::Again;
                 };
                 let now_ms = now.as_millis();
-                match usable(&hit, asked.wish(&self.directives), now_ms) {
+                match usable(hit.found(), asked.wish(&self.directives), now_ms) {
                     Some(stored) => {
                         Next::Done(respond::validated(core, stored, &asked, now_ms, &collapsed))
                     }
@@ -327,7 +327,7 @@ where
         let (method, headers) = (self.request.method(), self.request.headers());
         let uri = self.request.uri();
         let wish = Wish { directives: &self.directives, method, uri, headers };
-        if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit, wish, now_ms)) {
+        if let Some(stored) = hit.as_ref().and_then(|hit| usable(hit.found(), wish, now_ms)) {
             return Next::Done(respond::hit(core, stored, method, headers, now_ms));
         }
         Next::Look(self.look.place.with_variant(variant), hit)

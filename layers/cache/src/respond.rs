@@ -191,28 +191,21 @@ fn from_stored<B>(
     assemble(code, headers, body)
 }
 
-/// Puts both into the places that a stored head has for them. To walk by the fields takes half as long
-/// as to look the two up.
+/// Puts both into the places that a stored head has for them, which are its first.
 fn fill_in(headers: &mut HeaderMap, age: HeaderValue, status: HeaderValue) {
-    let (mut age, mut status) = (Some(age), Some(status));
-    for (name, place) in headers.iter_mut() {
-        let value = if *name == AGE {
-            age.take()
-        } else if *name == CACHE_STATUS {
-            status.take()
-        } else {
-            continue;
-        };
-        if let Some(value) = value {
-            *place = value;
+    let mut places = headers.iter_mut();
+    match (places.next(), places.next()) {
+        (Some((first, of_age)), Some((second, of_status)))
+            if *first == AGE && *second == CACHE_STATUS =>
+        {
+            *of_age = age;
+            *of_status = status;
         }
-    }
-    // Of a head that was made anew.
-    if let Some(age) = age {
-        headers.insert(AGE, age);
-    }
-    if let Some(status) = status {
-        headers.insert(CACHE_STATUS, status);
+        // A head that was changed since, as that of a form is.
+        _ => {
+            headers.insert(AGE, age);
+            headers.insert(CACHE_STATUS, status);
+        }
     }
 }
 
@@ -226,7 +219,7 @@ pub(crate) fn stand_in<B>(
     status: CacheStatus,
 ) -> Option<Response<CacheBody<B>>> {
     let now = core.now();
-    let stored = fallback(stale?, asked.wish(directives), now)?;
+    let stored = fallback(stale?.found(), asked.wish(directives), now)?;
     core.space.count(Count::StaleServed);
     Some(validated(core, stored, asked, now.as_millis(), &status.detail(STALE_IF_ERROR)))
 }

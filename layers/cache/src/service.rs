@@ -5,23 +5,23 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
-use tower_keep_store::BoxError;
+use tower_keep_store::{BoxError, KeyBuf};
 use tower_service::Service;
 
 use crate::behind::Behind;
 use crate::body::CacheBody;
-use crate::body_key::Content;
+use crate::body_key::{Content, ContentDigest};
 use crate::cache_status::{CacheStatus, Fwd};
 use crate::core::{Core, Covers, Place};
 use crate::forms::{Undress, is_hit_unreadable};
 use crate::future::CacheFuture;
 use crate::invalidate::pass_and_invalidate;
 use crate::judge::Wish;
-use crate::key::Target;
+use crate::key::{HostField, Target};
 use crate::look::Look;
 use crate::miss::Miss;
 use crate::nested;
-use crate::policy::{BypassReason, RequestClass};
+use crate::policy::{BypassReason, RequestClass, RequestDirectives};
 use crate::status_field::{CacheStatusField, Finish};
 
 /// Answers from the store what it can, and stores what it may of the rest.
@@ -65,14 +65,12 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.core.settings.status_field {
-            CacheStatusField::On => self.answer(request),
-            CacheStatusField::Off => self.answer(request).finish(Finish::Remove),
-            field => {
-                let finish = self.core.finish(field, &request);
-                self.answer(request).finish(finish)
-            }
-        }
+        let finish = match self.core.settings.status_field {
+            CacheStatusField::On => Finish::Leave,
+            CacheStatusField::Off => Finish::Remove,
+            field => self.core.finish(field, &request),
+        };
+        self.answer(request, finish)
     }
 }
 
@@ -80,6 +78,7 @@ impl<S> Cache<S> {
     fn answer<ReqBody, ResBody>(
         &self,
         request: Request<ReqBody>,
+        finish: Finish,
     ) -> CacheFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
@@ -91,88 +90,67 @@ impl<S> Cache<S> {
         ResBody::Error: Into<BoxError>,
     {
         let core = &self.core;
-        let pass = |request, status| {
-            CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status)
+        let pass = |request, status, finish| {
+            CacheFuture::pass(self.inner.clone(), request, Arc::clone(core), status, finish)
         };
-        let mut class = RequestClass::of(request.method(), request.headers());
-        let mut content = None;
-        if matches!(class, RequestClass::Unsafe) {
-            match Content::of(&request) {
-                Some(Content::Known(digest)) => {
-                    class = RequestClass::of_content(request.method(), request.headers());
-                    content = Some(digest);
-                }
-                Some(Content::Unknown(detail)) => {
-                    let status = CacheStatus::forwarded(Fwd::Bypass).detail(detail);
-                    return pass(request, status);
-                }
-                Some(Content::Undeclared) | None => {}
-            }
-        }
-        let directives = match class {
-            RequestClass::Lookup(directives) if content.is_some() || is_empty(request.body()) => {
-                directives
-            }
-            RequestClass::Lookup(_) => {
-                let detail = BypassReason::Content.detail();
-                return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(detail));
-            }
-            RequestClass::Bypass(reason) => {
-                let fwd = if reason == BypassReason::NoStore { Fwd::Request } else { Fwd::Bypass };
-                return pass(request, CacheStatus::forwarded(fwd).detail(reason.detail()));
-            }
-            RequestClass::PassMethod => return pass(request, CacheStatus::forwarded(Fwd::Method)),
-            RequestClass::Unsafe => {
-                return CacheFuture::miss(pass_and_invalidate(
-                    self.inner.clone(),
-                    request,
-                    Arc::clone(core),
-                ));
+        let mut host = None;
+        let (directives, content) = match First::of(&request, &mut host) {
+            First::Lookup(directives, content) => (directives, content),
+            First::Pass(status) => return pass(request, status, finish),
+            First::Change => {
+                let answer = pass_and_invalidate(self.inner.clone(), request, Arc::clone(core));
+                return CacheFuture::miss(answer, finish);
             }
         };
         let by_rule = CacheStatus::forwarded(Fwd::Bypass).detail("rule");
         if core.settings.rules.bypass(&request) {
-            return pass(request, by_rule);
+            return pass(request, by_rule, finish);
         }
         let mut covers = Covers::default();
-        let primary = match core.primary_key(&request, content, &mut covers) {
-            Ok(primary) => primary,
-            Err(error) => {
-                return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()));
-            }
-        };
+        let mut primary = KeyBuf::new();
+        let written = core.write_primary_key(&request, host, content, &mut covers, &mut primary);
+        if let Err(error) = written {
+            return pass(
+                request,
+                CacheStatus::forwarded(Fwd::Bypass).detail(error.detail()),
+                finish,
+            );
+        }
         let now = core.now();
-        let mut variant = None;
-        let hit = core.peek(&primary, &mut variant, request.headers(), now);
         let wish = Wish {
             directives: &directives,
             method: request.method(),
             uri: request.uri(),
             headers: request.headers(),
         };
-        let key = variant.as_ref().unwrap_or(&primary);
-        let served = hit.as_ref().and_then(|hit| core.serve(key, hit, wish, now));
-        // Nor is what the client can't read.
-        let plain = match (&served, &core.settings.forms) {
-            (Some(_), Some(_)) => hit.filter(|hit| is_hit_unreadable(hit, wish.headers)),
-            _ => None,
-        };
-        let plain = plain.map(|hit| Undress::new(core, key.clone(), hit, wish));
+        let (mut served, mut behind, mut plain) = (None, Behind::Nothing, None);
+        core.peek_with(&primary, wish.headers, now, |key, found| {
+            served = core.serve(key, found, wish, now, &mut behind);
+            // Nor is what the client can't read.
+            if served.is_some()
+                && core.settings.forms.is_some()
+                && is_hit_unreadable(found, wish.headers)
+            {
+                plain = found.to_hit().map(|hit| Undress::new(core, key.clone(), hit, wish));
+            }
+        });
         let served = match served {
-            Some((response, Behind::Nothing)) => return CacheFuture::found(response, plain),
+            Some(response) if matches!(behind, Behind::Nothing) => {
+                return CacheFuture::found(response, plain, finish);
+            }
             served => served,
         };
         // What isn't fresh is not for a layer around this one, over the same entries, that came to
         // have it refreshed.
         if nested::is_within(request.extensions(), core, &primary) {
-            if let Some((response, Behind::Early(_))) = served {
-                return CacheFuture::found(response, plain);
+            if let (Some(response), Behind::Early(_)) = (served, behind) {
+                return CacheFuture::found(response, plain, finish);
             }
-            return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"));
+            return pass(request, CacheStatus::forwarded(Fwd::Bypass).detail("nested"), finish);
         }
         // It doesn't pass, as was just asked; but a condition may have come to answer otherwise.
         let Some(policy) = core.settings.rules.policy(&request) else {
-            return pass(request, by_rule);
+            return pass(request, by_rule, finish);
         };
         // The request has a key, and so a target.
         let target = Target::of(&request).ok();
@@ -187,12 +165,55 @@ impl<S> Cache<S> {
             asking: core.space.asking(),
         };
         match served {
-            Some((response, behind)) => {
+            Some(response) => {
                 miss.refresh(behind.due());
-                CacheFuture::found(response, plain)
+                CacheFuture::found(response, plain, finish)
             }
-            None if core.settings.forms.is_none() => CacheFuture::miss(miss.run()),
-            None => CacheFuture::miss(miss.run_readable()),
+            None if core.settings.forms.is_none() => CacheFuture::miss(miss.run(), finish),
+            None => CacheFuture::miss(miss.run_readable(), finish),
+        }
+    }
+}
+
+/// What becomes of a request as far as it tells by itself.
+enum First<'a> {
+    /// It is looked up, by its content as well if that is there.
+    Lookup(RequestDirectives, Option<&'a ContentDigest>),
+    /// It passes, and nothing is stored.
+    Pass(CacheStatus),
+    /// It passes, and may change what is stored.
+    Change,
+}
+
+impl<'a> First<'a> {
+    /// `host` becomes what its `Host` says, if that was looked at.
+    #[inline]
+    fn of<B: Body>(request: &'a Request<B>, host: &mut Option<HostField<'a>>) -> Self {
+        let mut class = RequestClass::of(request.method(), request.headers(), host);
+        let mut content = None;
+        let bypass = |detail| Self::Pass(CacheStatus::forwarded(Fwd::Bypass).detail(detail));
+        if matches!(class, RequestClass::Unsafe) {
+            match Content::of(request) {
+                Some(Content::Known(digest)) => {
+                    class = RequestClass::of_content(request.method(), request.headers());
+                    content = Some(digest);
+                }
+                Some(Content::Unknown(detail)) => return bypass(detail),
+                Some(Content::Undeclared) | None => {}
+            }
+        }
+        match class {
+            RequestClass::Lookup(directives) if content.is_some() || is_empty(request.body()) => {
+                Self::Lookup(directives, content)
+            }
+            RequestClass::Lookup(_) => bypass(BypassReason::Content.detail()),
+            RequestClass::Bypass(BypassReason::NoStore) => {
+                let status = CacheStatus::forwarded(Fwd::Request);
+                Self::Pass(status.detail(BypassReason::NoStore.detail()))
+            }
+            RequestClass::Bypass(reason) => bypass(reason.detail()),
+            RequestClass::PassMethod => Self::Pass(CacheStatus::forwarded(Fwd::Method)),
+            RequestClass::Unsafe => Self::Change,
         }
     }
 }

@@ -103,9 +103,9 @@ where
         let replaceable = stale.as_ref().is_none_or(|hit| {
             // It may be used while it is refreshed, even where it must not stand in for a failure.
             let wish = self.asked.wish(&for_others);
-            let in_use =
-                hit.state_at(now) != State::Gone && usable(hit, wish, now.as_millis()).is_some();
-            !in_use && fallback(hit, wish, now).is_none()
+            let in_use = hit.state_at(now) != State::Gone
+                && usable(hit.found(), wish, now.as_millis()).is_some();
+            !in_use && fallback(hit.found(), wish, now).is_none()
         });
         let (result, detail) = match result {
             Ok(response) if replaceable => match self.plan(&response) {

@@ -68,13 +68,13 @@ where
         let asked = self.asked_for();
         let found = self.look.found.as_ref().and_then(|hit| hit.again(now));
         let wish = asked.wish(&self.directives);
-        let verdict = found.as_ref().and_then(|hit| judge(hit, wish, now.as_millis()));
+        let verdict = found.as_ref().and_then(|hit| judge(hit.found(), wish, now.as_millis()));
         if let Some((stored, reuse)) = verdict.filter(|(_, reuse)| *reuse != Reuse::MustValidate) {
             let (method, headers, now_ms) = (&asked.method, &asked.headers, now.as_millis());
             let response = respond::hit(&self.core, stored, method, headers, now_ms);
             if reuse == Reuse::StaleWhileRevalidate
                 && !self.directives.only_if_cached
-                && found.as_ref().is_some_and(|hit| self.core.may_refresh(hit, now))
+                && found.as_ref().is_some_and(|hit| self.core.may_refresh(hit.found(), now))
             {
                 self.refresh(None);
             }
@@ -152,7 +152,7 @@ where
         };
         let wish = asked.wish(&directives);
         let has_fallback =
-            found.as_ref().is_some_and(|hit| fallback(hit, wish, core.now()).is_some());
+            found.as_ref().is_some_and(|hit| fallback(hit.found(), wish, core.now()).is_some());
         let patience = if has_fallback { core.settings.max_wait } else { Duration::MAX };
         let mut call = pin!(service.oneshot(request));
         let result = match timeout(patience, call.as_mut()).await {

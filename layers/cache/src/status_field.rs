@@ -48,10 +48,15 @@ impl Finish {
     }
 
     /// Ours is the last line of the field.
+    #[inline]
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
-        if matches!(self, Self::Leave) {
-            return;
+        if !matches!(self, Self::Leave) {
+            self.change(headers);
         }
+    }
+
+    #[cold]
+    fn change(&self, headers: &mut HeaderMap) {
         let mut lines: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).iter().cloned().collect();
         let own = lines.pop();
         headers.remove(CACHE_STATUS);

@@ -174,25 +174,66 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The same fields, their values in one allocation of their own: as received, they may be views
-/// into the connection's read buffer, and would keep all of it alive.
+/// Values that many responses have. Each hit copies all values, and to copy one of these, and to drop it,
+/// counts no references.
+const USUAL_VALUES: [&str; 24] = [
+    "",
+    "0",
+    "*",
+    "accept-encoding",
+    "Accept-Encoding",
+    "application/javascript",
+    "application/json",
+    "application/json; charset=utf-8",
+    "bytes",
+    "image/jpeg",
+    "image/png",
+    "image/svg+xml",
+    "image/webp",
+    "nosniff",
+    "origin",
+    "Origin",
+    "public",
+    "text/css",
+    "text/css; charset=utf-8",
+    "text/html",
+    "text/html; charset=utf-8",
+    "text/javascript",
+    "text/plain",
+    "text/plain; charset=utf-8",
+];
+
+/// The same fields, those first that each hit fills in. Their values are constants or in one allocation
+/// of their own: as received, they may be views into the connection's read buffer, and would keep all
+/// of it alive.
 fn compact(headers: &HeaderMap) -> HeaderMap {
-    let total = headers.values().map(HeaderValue::len).sum();
-    let mut buffer = BytesMut::with_capacity(total);
-    for value in headers.values() {
+    let is_filled_in = |name: &HeaderName| *name == AGE || *name == CACHE_STATUS;
+    let filled_in = [AGE, CACHE_STATUS];
+    let first = filled_in
+        .iter()
+        .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let others = headers.iter().filter(|(name, _)| !is_filled_in(name));
+    let fields: Vec<(&HeaderName, &HeaderValue, Option<&str>)> = first
+        .chain(others)
+        .map(|(name, value)| (name, value, USUAL_VALUES.into_iter().find(|usual| value == *usual)))
+        .collect();
+    let own = || fields.iter().filter(|(_, _, usual)| usual.is_none()).map(|(_, value, _)| value);
+    let mut buffer = BytesMut::with_capacity(own().map(|value| value.len()).sum());
+    for value in own() {
         buffer.extend_from_slice(value.as_bytes());
     }
-    let buffer = buffer.freeze();
-    let mut at = 0;
+    let mut left = buffer.freeze();
     let mut compacted = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers {
-        let end = at + value.len();
+    for (name, value, usual) in fields {
+        let copy = match usual {
+            Some(usual) => Ok(HeaderValue::from_static(usual)),
+            None => HeaderValue::from_maybe_shared(left.split_to(value.len())),
+        };
         // What was a valid value still is.
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(buffer.slice(at..end)) {
+        if let Ok(mut copy) = copy {
             copy.set_sensitive(value.is_sensitive());
             compacted.append(name.clone(), copy);
         }
-        at = end;
     }
     compacted
 }

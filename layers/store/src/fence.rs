@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use smallvec::SmallVec;
 
 use crate::epoch::Moment;
+use crate::hit::Hit;
 use crate::key::{KeyRef, Prehashed};
-use crate::slot::{Hit, Slot};
+use crate::slot::Slot;
 use crate::time::Timestamp;
 
 /// Set once a fill has been overtaken.

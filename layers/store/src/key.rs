@@ -1,39 +1,82 @@
 //! Keys: how values of a type become bytes, and bytes become what the tiers look up.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use equivalent::Equivalent;
-use smallvec::SmallVec;
 
 /// The longest key, in bytes, that the store accepts. A longer one is answered as never stored.
 pub const MAX_KEY_LEN: usize = 16 * 1024;
 
-/// A buffer in which a key is put together, without an allocation for keys of common lengths.
-#[derive(Debug, Default)]
-pub struct KeyBuf(SmallVec<[u8; 192]>);
+/// How long a key is that needs no allocation while it is put together.
+const INLINE: usize = 192;
 
-impl Clone for KeyBuf {
-    fn clone(&self) -> Self {
-        // `SmallVec`'s own clones byte by byte.
-        Self(SmallVec::from_slice(&self.0))
+/// A buffer in which a key is put together, without an allocation for keys of common lengths.
+#[derive(Clone)]
+pub struct KeyBuf {
+    /// How much of `inline` is the key, unless that is in `heap`.
+    len: usize,
+    inline: [u8; INLINE],
+    heap: Vec<u8>,
+}
+
+impl Default for KeyBuf {
+    #[inline]
+    fn default() -> Self {
+        Self { len: 0, inline: [0; INLINE], heap: Vec::new() }
     }
 }
 
 impl KeyBuf {
     /// An empty buffer.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Appends `bytes` as they are.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        let end = self.len.saturating_add(bytes.len());
+        match self.inline.get_mut(self.len..end) {
+            Some(place) if self.heap.is_empty() => {
+                place.copy_from_slice(bytes);
+                self.len = end;
+            }
+            _ => self.push_to_heap(bytes),
+        }
+    }
+
+    #[cold]
+    fn push_to_heap(&mut self, bytes: &[u8]) {
+        if self.heap.is_empty() {
+            self.heap.extend_from_slice(self.inline.get(..self.len).unwrap_or_default());
+        }
+        self.heap.extend_from_slice(bytes);
     }
 
     /// The bytes so far.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        if self.heap.is_empty() {
+            self.inline.get(..self.len).unwrap_or_default()
+        } else {
+            &self.heap
+        }
+    }
+}
+
+impl fmt::Debug for KeyBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyBuf").field(&self.as_bytes().escape_ascii().to_string()).finish()
+    }
+}
+
+impl fmt::Write for KeyBuf {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -102,9 +145,9 @@ macro_rules! display_to_key {
     ($($ty:ty),*) => {$(
         impl ToKey for $ty {
             fn write_key(&self, out: &mut KeyBuf) {
-                use std::io::Write as _;
+                use fmt::Write as _;
                 // Writing to a buffer in memory cannot fail.
-                let _ = write!(&mut out.0, "{self}");
+                let _ = write!(out, "{self}");
             }
         }
     )*};
@@ -253,6 +296,17 @@ mod tests {
             b in (r"[a:\\]{0,4}", r"[a:\\]{0,4}", any::<u8>()),
         ) {
             prop_assert_eq!(a == b, bytes_of(&a) == bytes_of(&b));
+        }
+
+        #[test]
+        fn a_buffer_holds_what_was_pushed(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..6)) {
+            let mut buf = KeyBuf::new();
+            for (at, part) in parts.iter().enumerate() {
+                buf.push(part);
+                prop_assert_eq!(buf.as_bytes(), parts[..=at].concat());
+                let copy = buf.clone();
+                prop_assert_eq!(copy.as_bytes(), buf.as_bytes());
+            }
         }
 
         #[test]

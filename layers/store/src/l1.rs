@@ -148,24 +148,40 @@ impl Memory {
     }
 
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
-        self.find(key, |_| true)
+        self.get_with(key, Arc::clone)
     }
 
-    /// The same of what can be had again at less cost than others: so it is what is let go of first among
-    /// those that are asked for as often.
+    /// Has a look at what is at `key`, where it lies.
+    #[inline]
+    pub(crate) fn get_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        look: impl FnOnce(&Arc<Slot>) -> R,
+    ) -> Option<R> {
+        self.find(key, |_| true, look)
+    }
+
+    /// As [`get`](Self::get), of what can be had again at less cost than others: so it is what is let go
+    /// of first among those that are asked for as often.
     pub(crate) fn glance(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
-        self.find(key, |turn| turn.is_multiple_of(GLANCES))
+        self.find(key, |turn| turn.is_multiple_of(GLANCES), Arc::clone)
     }
 
     /// What is at `key`. The judge is told of it in the turns that count.
     #[inline]
-    fn find(&self, key: KeyRef<'_>, counts: impl FnOnce(u32) -> bool) -> Option<Arc<Slot>> {
-        let found = self.index.pin().get(&key).map(Arc::clone)?;
+    fn find<R>(
+        &self,
+        key: KeyRef<'_>,
+        counts: impl FnOnce(u32) -> bool,
+        look: impl FnOnce(&Arc<Slot>) -> R,
+    ) -> Option<R> {
+        let index = self.index.pin();
+        let found = index.get(&key)?;
         let turn = self.turn.load(Relaxed);
         if counts(turn) && !found.was_read_in(turn) {
-            self.tell(key, &found, turn);
+            self.tell(key, found, turn);
         }
-        Some(found)
+        Some(look(found))
     }
 
     /// Tells the judge that an entry is read; never waits for it.

@@ -17,12 +17,13 @@ use crate::early::Beta;
 use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
+use crate::hit::{Found, Hit};
 use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::lease::{Attempt, End, Lease, Turn};
 use crate::payload::Payload;
 use crate::proof::{Asking, Proof};
 use crate::remote::Stored;
-use crate::slot::{Hit, Slot};
+use crate::slot::Slot;
 use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tag::{MAX_TAGS, Reach, Strength, Tag};
@@ -121,26 +122,50 @@ impl<V: Send + Sync + 'static> Space<V> {
 
     /// A buffer that holds the space's own part of a key, to be completed by the caller.
     pub fn key_buf(&self) -> KeyBuf {
-        self.0.prefix.clone()
+        let mut buf = KeyBuf::new();
+        self.begin_key(&mut buf);
+        buf
     }
 
-    /// The key in a buffer that [`key_buf`](Self::key_buf) gave.
+    /// Writes the space's own part of a key into an empty buffer: where lookups are counted by the
+    /// nanosecond, buffers aren't moved about.
+    #[inline]
+    pub fn begin_key(&self, buf: &mut KeyBuf) {
+        buf.push(self.0.prefix.as_bytes());
+    }
+
+    /// The key in a buffer that [`key_buf`](Self::key_buf) or [`begin_key`](Self::begin_key) began.
     pub fn key<'a>(&self, buf: &'a KeyBuf) -> KeyRef<'a> {
         KeyRef::new(buf.as_bytes())
     }
 
     /// Looks into the first tier, as of `now` by the [store's clock](Store::now): no I/O, no lock, no
     /// waiting.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime")]
     pub fn peek(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
+        self.peek_with(key, now, |found| found.to_hit()).flatten()
+    }
+
+    /// The same, for who only has a look: a hit that counts no references. What was removed or evicted
+    /// meanwhile lives on until all looks are over, so they should be short.
+    #[inline]
+    pub fn peek_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        now: Timestamp,
+        look: impl FnOnce(Found<'_, V>) -> R,
+    ) -> Option<R> {
         let inner = self.inner();
-        let slot = inner.l1.as_ref()?.get(key)?;
-        if !inner.step.vouches_for(&slot, now) {
-            inner.counters.unvouched.add();
-            return None;
-        }
-        let hit = Hit::new(slot, now)?;
-        inner.counters.l1_hits.add();
-        Some(hit)
+        let look = |slot: &Arc<Slot>| {
+            if !inner.step.vouches_for(slot, now) {
+                inner.counters.unvouched.add();
+                return None;
+            }
+            let found = Found::new(slot, now)?;
+            inner.counters.l1_hits.add();
+            Some(look(found))
+        };
+        inner.l1.as_ref()?.get_with(key, look).flatten()
     }
 
     /// Whether the first tier holds an entry that [`peek`](Self::peek) doesn't return, because this
@@ -157,7 +182,7 @@ impl<V: Send + Sync + 'static> Space<V> {
     /// says little for keeping the entry when memory gets short.
     pub fn glance(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
         let slot = self.inner().l1.as_ref()?.glance(key)?;
-        Hit::new(slot, now)
+        Hit::new(&slot, now)
     }
 
     /// Counts something that a layer did, in the store's [`Stats`](crate::Stats).
@@ -284,7 +309,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         if let Some(there) = inner.l1.as_ref().and_then(|l1| l1.get(key)) {
             slot.inherit(&there);
         }
-        let hit = Hit::new(Arc::clone(&slot), inner.clock.now())?;
+        let hit = Hit::new(&slot, inner.clock.now())?;
         // A removal since the fill began means that what was read may be what was removed.
         ticket.redeem(|| inner.keep_newest(key, slot))?;
         Some(hit)
@@ -327,7 +352,7 @@ impl<V: Send + Sync + 'static> Space<V> {
             inner.counters.overtaken.add();
             return None;
         }
-        let Some(expected) = seen.token.clone() else { return Hit::new(slot, inner.clock.now()) };
+        let Some(expected) = seen.token.clone() else { return Hit::new(&slot, inner.clock.now()) };
         if base.is_some() && seen.is_other {
             // It may be made of just what was removed, or replaced, by what lies there. As long as this
             // node hasn't heard of that, it is for this node alone.
@@ -347,7 +372,7 @@ impl<V: Send + Sync + 'static> Space<V> {
         } else {
             seen.passes();
         }
-        Hit::new(slot, inner.clock.now())
+        Hit::new(&slot, inner.clock.now())
     }
 
     /// Stores a value that did not come from a fill, whatever lies at `key`, and tells all nodes
@@ -420,24 +445,24 @@ impl<V: Send + Sync + 'static> Space<V> {
     #[inline]
     pub fn is_due_early(
         &self,
-        hit: &Hit<V>,
+        found: Found<'_, V>,
         beta: Option<f64>,
         now: Timestamp,
         pause: Duration,
     ) -> bool {
-        self.is_due_early_by(hit, beta.map(Beta::new), now, pause)
+        self.is_due_early_by(found, beta.map(Beta::new), now, pause)
     }
 
     #[inline]
     pub(crate) fn is_due_early_by(
         &self,
-        hit: &Hit<V>,
+        found: Found<'_, V>,
         beta: Option<Beta>,
         now: Timestamp,
         pause: Duration,
     ) -> bool {
         let inner = self.inner();
-        let is_due = hit.is_due_early(beta.unwrap_or(inner.early), now, pause);
+        let is_due = found.is_due_early(beta.unwrap_or(inner.early), now, pause);
         if is_due {
             inner.counters.early_refreshes.add();
         }
@@ -446,7 +471,7 @@ impl<V: Send + Sync + 'static> Space<V> {
 
     /// A refresh of this entry, by the fill with `ticket`, has failed: its origin isn't asked again for
     /// `pause`, or up to a fifth less; unless the entry was invalidated or expired since that fill began,
-    /// which is a reason to ask. See [`Hit::retry`].
+    /// which is a reason to ask. See [`Found::retry`].
     pub fn refresh_failed(&self, ticket: &Ticket, hit: &Hit<V>, pause: Duration) {
         let now = self.inner().clock.now();
         let _ = ticket.redeem(|| hit.refresh_failed(now, pause, ticket.as_of()));

@@ -18,8 +18,8 @@ pub use self::fill::Fill;
 use self::landing::{Earlier, Landing};
 use crate::error::{BoxError, Error, FillError};
 use crate::flight::{Flights, Follow, Join};
+use crate::hit::Hit;
 use crate::key::{KeyBuf, KeyRef, ToKey};
-use crate::slot::Hit;
 use crate::space::Space;
 use crate::tag::{Reach, Strength, Tag};
 use crate::ttl::{State, Ttl};
@@ -221,7 +221,7 @@ impl<K: ToKey + ?Sized, V: Send + Sync + 'static> Typed<K, V> {
         let now = self.space.store().now();
         let stale = match self.space.peek(key, now) {
             Some(hit) if hit.state() == State::Fresh => {
-                if self.space.is_due_early_by(&hit, ttl.early(), now, self.retry_pause) {
+                if self.space.is_due_early_by(hit.found(), ttl.early(), now, self.retry_pause) {
                     self.refresh(key, &hit, ttl, fill);
                 }
                 return Ok(hit.into_value());

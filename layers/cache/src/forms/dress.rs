@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, IF_NONE_MATCH, RANGE};
 use tower_keep_compress::field::has_member;
 use tower_keep_compress::{AcceptEncoding, Conditions};
-use tower_keep_store::{Hit, KeyBuf, Timestamp};
+use tower_keep_store::{Found, Hit, KeyBuf, Timestamp};
 
 use super::{Coding, Forms, make};
 use crate::core::Core;
@@ -35,12 +35,12 @@ impl Core {
     pub(crate) fn dress(
         self: &Arc<Self>,
         key: &KeyBuf,
-        hit: &Hit<Stored>,
+        found: Found<'_, Stored>,
         wish: Wish<'_>,
         now: Timestamp,
     ) -> Option<Dress<'_>> {
         let forms = self.settings.forms.as_ref()?;
-        self.dress_by(forms, key, hit, wish, now)
+        self.dress_by(forms, key, &found.to_hit()?, wish, now)
     }
 
     /// Not a part of hits where there are no forms.

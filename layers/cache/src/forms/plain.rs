@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode};
 use tower_keep_compress::field::has_member;
 use tower_keep_compress::{AcceptEncoding, content_encodings};
-use tower_keep_store::{Hit, Join, KeyBuf};
+use tower_keep_store::{Found, Hit, Join, KeyBuf};
 
 use super::{Coding, Forms, make};
 use crate::body::CacheBody;
@@ -28,8 +28,8 @@ pub(crate) struct Undress {
 /// Whether the response in `hit` came in a coding that the client doesn't read, while it reads plain
 /// text.
 #[inline]
-pub(crate) fn is_hit_unreadable(hit: &Hit<Stored>, request: &HeaderMap) -> bool {
-    hit.response().is_some_and(|stored| {
+pub(crate) fn is_hit_unreadable(found: Found<'_, Stored>, request: &HeaderMap) -> bool {
+    found.response().is_some_and(|stored| {
         stored.is_encoded && stored.part.is_none() && is_unreadable(&stored.headers, request)
     })
 }

@@ -1,14 +1,15 @@
 //! What a request wants of a cache.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
-    PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONTENT_LENGTH, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::cache_control::{Directive, each_directive};
 use crate::conditional::means_validation;
 use crate::field::{MAX_DELTA_SECONDS, Members};
+use crate::key::HostField;
 use crate::range::is_in_bytes;
 
 /// Who sends these wants another method to be carried out than the one that is there.
@@ -66,10 +67,15 @@ impl BypassReason {
 }
 
 impl RequestClass {
-    /// Looks at a request.
-    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
+    /// Looks at a request. Of a lookup, `host` becomes what its `Host` says.
+    #[inline]
+    pub(crate) fn of<'a>(
+        method: &Method,
+        headers: &'a HeaderMap,
+        host: &mut Option<HostField<'a>>,
+    ) -> Self {
         match *method {
-            Method::GET | Method::HEAD => Self::of_lookup(method, headers, false),
+            Method::GET | Method::HEAD => Self::of_lookup(method, headers, host, false),
             // The other safe methods (RFC 9110 §9.2.1), and CONNECT, whose target is no resource.
             Method::OPTIONS | Method::TRACE | Method::CONNECT => Self::PassMethod,
             // RFC 9111 §4.4: methods whose safety is unknown count as unsafe.
@@ -86,18 +92,25 @@ impl RequestClass {
         if conditional.any(|name| headers.contains_key(name)) && !means_validation(method) {
             return Self::Bypass(BypassReason::Precondition);
         }
-        Self::of_lookup(method, headers, true)
+        Self::of_lookup(method, headers, &mut None, true)
     }
 
     // One walk over all fields is cheaper than a hashed look-up for each of the names.
-    fn of_lookup(method: &Method, headers: &HeaderMap, with_content: bool) -> Self {
+    fn of_lookup<'a>(
+        method: &Method,
+        headers: &'a HeaderMap,
+        host: &mut Option<HostField<'a>>,
+        with_content: bool,
+    ) -> Self {
         let mut controlled = false;
         let (mut range, mut conditional) = (false, false);
         let mut pragma = false;
         let mut bypass = None;
+        let mut seen = HostField::default();
         for (name, value) in headers {
             // The length tells nearly all other fields apart, so few names are compared.
             match name.as_str().len() {
+                4 if name == HOST => seen.add(value),
                 // RFC 9110 §14.2: it means something to GET only.
                 5 if name == RANGE && method == Method::GET => {
                     range = true;
@@ -122,6 +135,7 @@ impl RequestClass {
                 _ => {}
             }
         }
+        *host = Some(seen);
         if let Some(reason) = bypass {
             return Self::Bypass(reason);
         }
@@ -226,7 +240,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        RequestClass::of(&parts.method, &parts.headers)
+        RequestClass::of(&parts.method, &parts.headers, &mut None)
     }
 
     fn directives(value: &str) -> RequestDirectives {
@@ -339,7 +353,7 @@ mod tests {
             let headers = fields.into_iter().filter_map(|(name, value)| {
                 Some((names[name].clone(), HeaderValue::from_bytes(&value).ok()?))
             });
-            RequestClass::of(&Method::GET, &headers.collect());
+            RequestClass::of(&Method::GET, &headers.collect(), &mut None);
         }
     }
 }

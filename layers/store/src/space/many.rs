@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 
 use super::{Seen, Space};
 use crate::fence::Ticket;
+use crate::hit::Hit;
 use crate::key::KeyRef;
-use crate::slot::Hit;
 
 /// How many keys are asked for at once: few enough for all answers to arrive within the deadline.
 const ASKED_AT_ONCE: usize = 128;

@@ -7,8 +7,8 @@ use super::fill::Fill;
 use super::landing::{Earlier, Filler};
 use crate::error::BoxError;
 use crate::flight::Join;
+use crate::hit::Hit;
 use crate::key::{KeyRef, ToKey};
-use crate::slot::Hit;
 use crate::throttle::Retry;
 use crate::ttl::{State, Ttl};
 

@@ -11,8 +11,8 @@ use super::batch::{Batch, FillMany};
 use super::landing::Earlier;
 use super::{Fill, Typed};
 use crate::error::{BoxError, FillError};
+use crate::hit::Hit;
 use crate::key::{Key, KeyBuf, Prehashed, ToKey};
-use crate::slot::Hit;
 use crate::ttl::{State, Ttl};
 
 /// How many keys a fill gets at once: few enough for the second tier to answer within its deadline.

@@ -110,7 +110,7 @@ impl Case {
             request_time_ms: (NOW - self.delay) * 1000,
             response_time_ms: NOW * 1000,
         };
-        let class = RequestClass::of(&self.method, &request);
+        let class = RequestClass::of(&self.method, &request, &mut None);
         let lifetime = match (class, storable(&exchange, &options)) {
             (RequestClass::Lookup(_), Ok(lifetime)) => lifetime,
             (RequestClass::Lookup(_), Err(NotStored::NoFreshness | NotStored::Stale)) => {
@@ -120,7 +120,7 @@ impl Case {
         };
         let times = StoredTimes::new(&lifetime, NOW * 1000);
         let now_ms = (NOW + self.elapsed) * 1000;
-        let verdict = match RequestClass::of(&self.later_method, &later) {
+        let verdict = match RequestClass::of(&self.later_method, &later, &mut None) {
             RequestClass::Lookup(directives) => reuse(&times, &directives, now_ms),
             _ => Reuse::MustValidate,
         };
