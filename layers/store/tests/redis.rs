@@ -390,6 +390,7 @@ async fn settings_that_cannot_work_are_refused() {
     let message = |builder: RedisBuilder| builder.connect_lazy().unwrap_err().to_string();
     let builder = || Redis::builder("redis://127.0.0.1:1");
     assert!(message(Redis::builder("not a url")).contains("address"));
+    assert!(message(Redis::builder("http://127.0.0.1:1")).contains("begins with redis://"));
     assert!(message(builder().prefix("{x}")).contains("braces"));
     assert!(message(builder().prefix("")).contains("at least one"));
     assert!(message(builder().prefix("tk:2")).contains("with a letter"));

@@ -237,7 +237,10 @@ impl RedisBuilder {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let broken = if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+        let is_redis = ["redis", "valkey"].iter().any(|scheme| self.url.starts_with(scheme));
+        let broken = if !is_redis {
+            "a Redis address begins with redis://, rediss://, redis-cluster:// or redis-sentinel://"
+        } else if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
             "a Redis prefix has at least one character, and no braces (they would change the Cluster slot)"
         } else if self.prefix.split(':').skip(1).any(|part| part.parse::<u64>().is_ok()) {
             "a number between colons in a Redis prefix would mix its keys with those of another prefix; write it with a letter, such as `app:v1`"
