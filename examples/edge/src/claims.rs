@@ -62,15 +62,18 @@ fn value(claim: &Value) -> Option<HeaderValue> {
     }
 }
 
-/// The fields in which backends are told claims, by any route: no client may say them, whichever way
-/// it comes.
+/// Fields in which backends are told something, and no client may say anything.
 #[derive(Debug, Default)]
 pub(crate) struct OurFields(HashSet<String>);
 
 impl OurFields {
+    pub(crate) fn new<'a>(names: impl IntoIterator<Item = &'a HeaderName>) -> Self {
+        Self(names.into_iter().map(as_variable).collect())
+    }
+
+    /// Those of claims, by any route: whichever way a client comes.
     pub(crate) fn of<'a>(jwts: impl IntoIterator<Item = &'a Jwt>) -> Self {
-        let fields = jwts.into_iter().flat_map(|jwt| &jwt.claims);
-        Self(fields.map(|(name, _)| as_variable(name)).collect())
+        Self::new(jwts.into_iter().flat_map(|jwt| &jwt.claims).map(|(name, _)| name))
     }
 
     pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {

@@ -15,7 +15,7 @@ use tower_keep::cache::CacheTags;
 use tower_keep::compress::LeaveUncompressed;
 use tower_keep::compress::field::members;
 
-use crate::claims::Told;
+use crate::claims::{OurFields, Told};
 use crate::config::{Fields, PathPattern};
 use crate::path;
 
@@ -27,6 +27,8 @@ pub(crate) struct Changes {
     /// Of who asks.
     pub(crate) told: Option<Told>,
     pub(crate) headers: Fields,
+    /// The names of these, in all spellings.
+    pub(crate) ours: OurFields,
     /// Tags of what comes back.
     pub(crate) tags: Vec<String>,
     /// Whether what is one user's is left uncompressed.
@@ -35,6 +37,7 @@ pub(crate) struct Changes {
 
 impl Changes {
     fn apply<B>(&self, request: &mut Request<B>) {
+        self.ours.remove_from(request.headers_mut());
         if let Some(told) = &self.told {
             told.tell(request);
         }

@@ -14,7 +14,7 @@ use tower_keep_balance::proxy::Pseudonym;
 
 use crate::body::{Answer, Content, Packed, RequestBody};
 use crate::caches::Caches;
-use crate::claims::Told;
+use crate::claims::{OurFields, Told};
 use crate::config::{self, Action, Bound, CacheSettings, Config, Fields};
 use crate::guards::Guards;
 use crate::inside::{Does, Inside};
@@ -93,6 +93,7 @@ fn to_pool(route: &config::Route, pool: &str, parts: &mut Parts<'_>) -> Result<D
             rewrite: route.rewrite.clone().map(|to| (route.condition.path.clone(), to)),
             told: jwt.map(Told::by),
             headers: route.request_headers.clone(),
+            ours: OurFields::new(route.request_headers.iter().map(|(name, _)| name)),
             tags: route.tags.clone(),
             has_secrets: route.compress.as_ref().is_some_and(|compress| compress.secrets),
         }),

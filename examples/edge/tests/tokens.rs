@@ -169,8 +169,11 @@ fn what_is_set_for_backends_can_not_be_taken_away_by_connection() {
         request_headers = { x-user = \"edge\" }\n";
     let edge = Edge::new(&config(&origin, routes));
     for path in ["/dynamic", "/bare/dynamic"] {
-        let answer = ask(&edge, path, &[("x-user", "evil"), ("connection", "x-user")]);
-        assert_eq!(answer.body, "edge - - - -", "{path}");
+        for name in ["x-user", "x_user"] {
+            let answer = ask(&edge, path, &[(name, "evil"), ("connection", name)]);
+            assert_eq!(answer.body, "edge - - - -", "{path} {name}");
+            assert_eq!(ask(&edge, path, &[(name, "evil")]).body, "edge - - - -", "{path} {name}");
+        }
     }
     let upgrade = [("connection", "upgrade, x-user"), ("upgrade", "websocket")];
     assert_eq!(ask(&edge, "/dynamic", &upgrade).body, "edge - - - -");

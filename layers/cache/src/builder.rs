@@ -187,7 +187,8 @@ impl CacheLayerBuilder {
     ///
     /// Of `Forwarded` (RFC 7239) only what it says of host and scheme counts, or every client would
     /// be told apart. `X-Forwarded-Host` doesn't count where it says the same as `Host`; nor does what
-    /// is a part of the key by [`KeyPolicy::header`](crate::KeyPolicy::header).
+    /// is a part of the key by [`KeyPolicy::header`](crate::KeyPolicy::header). A field that an origin may
+    /// take for one of them (`X_Forwarded_Host`: CGI, WSGI and the like read both as one) counts, too.
     ///
     /// A proxy that *sets* some of them on every request makes those trustworthy: leave them out, and
     /// what is stored can be looked up in one step rather than two. Setting none is for services that
@@ -427,10 +428,6 @@ impl CacheLayerBuilder {
                 "max_lag is 0: no client reads without any pause; give it some milliseconds at least",
             ));
         }
-        let mut untrusted = self.untrusted;
-        if let Some(key) = &self.key {
-            untrusted.retain(|name| !key.names(name));
-        }
         // What the store can't keep is not to be announced as stored.
         let max_entry = self.store.max_entry();
         let space = self.store.space(&self.space, StoredCodec);
@@ -440,7 +437,7 @@ impl CacheLayerBuilder {
             key: self.key,
             status_field: self.status_field,
             rules: Rules::new(self.rules, &policy)?,
-            untrusted,
+            untrusted: self.untrusted,
             max_body: self.max_body.min(usize::try_from(max_entry).unwrap_or(usize::MAX)),
             max_fill: self.max_fill,
             max_wait: self.max_wait,

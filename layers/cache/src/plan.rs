@@ -77,7 +77,7 @@ impl Settings {
     /// Which fields of the request the response depends on: those that it names, and those by which
     /// the request may have deceived the origin.
     pub(crate) fn vary(&self, asked: &Asked, headers: &HeaderMap) -> VaryRule {
-        VaryRule::of(headers).and_untrusted(&self.untrusted, &asked.headers)
+        VaryRule::of(headers).and_untrusted(&self.untrusted, self.key.as_deref(), &asked.headers)
     }
 
     /// Whether and how the response is to be stored; if not, why not.

@@ -15,20 +15,44 @@ use crate::trusted::Trusted;
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Whether it is a field of the kind `X-Forwarded-*`: one of ours, or one that upstreams believe as
-/// well, and this proxy doesn't set.
+/// Fields of the kind `X-Forwarded-*`: ours, and those that upstreams believe as well, and this proxy
+/// doesn't set.
+const KIND: [&str; 8] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-real-ip",
+];
+
+/// Whether a field is of the kind `X-Forwarded-*` to somebody.
 fn is_x_forwarded(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-server"
-            | "x-forwarded-ssl"
-            | "x-real-ip"
-    )
+    let name = name.as_str();
+    name.starts_with('x') && KIND.iter().any(|known| is_alike(name, known))
+}
+
+/// Whether it is only to those who read fields as CGI does (RFC 3875 §4.1.18), to whom `X_Forwarded_For`
+/// is `X-Forwarded-For`.
+fn is_in_disguise(name: &HeaderName) -> bool {
+    is_x_forwarded(name) && !KIND.contains(&name.as_str())
+}
+
+/// Whether two names, in lower case, are the same but for what stands in place of dashes.
+fn is_alike(name: &str, known: &str) -> bool {
+    let mut bytes = name.bytes().zip(known.bytes());
+    name.len() == known.len()
+        && bytes.all(|(a, b)| a == b || b == b'-' && !a.is_ascii_alphanumeric())
+}
+
+/// Removes those fields that `is_one` says.
+fn remove(headers: &mut HeaderMap, is_one: fn(&HeaderName) -> bool) {
+    // Mostly there is none.
+    while let Some(name) = headers.keys().find(|name| is_one(name)).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// What becomes of fields that tell of the client.
@@ -94,8 +118,10 @@ impl Forwarding {
     }
 
     /// What becomes of `X-Forwarded-For`, `-Host` and `-Proto`. Those that are set by other proxies
-    /// only (`X-Forwarded-Port`, `-Prefix`, `-Server`, `-Ssl`, `X-Real-IP`) go or stay with them.
-    /// Default: [`Fields::Append`].
+    /// only (`X-Forwarded-Port`, `-Prefix`, `-Server`, `-Ssl`, `X-Real-IP`) go or stay with them. What
+    /// upstreams may take for one of these (`X_Forwarded_For`: CGI, WSGI and the like read both as one)
+    /// is removed, whoever sends it, unless all are [left](Fields::Leave). Default:
+    /// [`Fields::Append`].
     pub fn x_forwarded(mut self, fields: Fields) -> Self {
         self.x_forwarded = fields;
         self
@@ -114,11 +140,10 @@ impl Forwarding {
             Fields::Replace => Some(false),
             Fields::Remove | Fields::Leave => None,
         };
-        if self.x_forwarded != Fields::Leave && keeps(self.x_forwarded) != Some(true) {
-            // Mostly there is none.
-            while let Some(name) = headers.keys().find(|name| is_x_forwarded(name)).cloned() {
-                headers.remove(name);
-            }
+        if self.x_forwarded != Fields::Leave {
+            // No proxy writes them otherwise, so those are a client's, whoever has passed them on.
+            let is_kept = keeps(self.x_forwarded) == Some(true);
+            remove(headers, if is_kept { is_in_disguise } else { is_x_forwarded });
         }
         let mut address = Text::new();
         if let Some(peer) = told.peer {
@@ -249,6 +274,10 @@ mod tests {
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-port", "443"),
         ("x-real-ip", "1.1.1.1"),
+        ("x_forwarded_for", "1.1.1.1"),
+        ("x-forwarded_host", "evil.example"),
+        ("x.forwarded~proto", "https"),
+        ("x_real_ip", "1.1.1.1"),
     ];
 
     #[test]

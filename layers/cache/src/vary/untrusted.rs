@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{VaryRule, push_lowercase};
 use crate::field::{Members, trim};
-use crate::key::Sink;
+use crate::key::{KeyPolicy, Sink};
 
 /// Those by which a client could deceive the origin, unless the settings say otherwise.
 pub(crate) static UNTRUSTED: [HeaderName; 16] = [
@@ -35,10 +35,18 @@ pub(super) const FORWARDED_TARGET: HeaderName = HeaderName::from_static("forward
 
 impl VaryRule {
     /// The rule by which a response is told apart by these fields, too, as far as the request has
-    /// them and they say anything.
-    pub(crate) fn and_untrusted(self, fields: &[HeaderName], request: &HeaderMap) -> Self {
-        let said = fields.iter().filter(|name| request.contains_key(*name));
-        let said = said.filter_map(|name| {
+    /// them, they say anything, and the key doesn't have them already.
+    pub(crate) fn and_untrusted(
+        self,
+        fields: &[HeaderName],
+        key: Option<&KeyPolicy>,
+        request: &HeaderMap,
+    ) -> Self {
+        let is_one = |name: &&HeaderName| {
+            fields.iter().any(|field| is_alike(name, field))
+                && !key.is_some_and(|key| key.names(name))
+        };
+        let said = request.keys().filter(is_one).filter_map(|name| {
             if *name == FORWARDED {
                 let says = request.get_all(FORWARDED).iter().any(has_target);
                 return says.then_some(FORWARDED_TARGET);
@@ -56,6 +64,15 @@ impl VaryRule {
         }
         rule
     }
+}
+
+/// Whether one field may be taken for the other: by those who read fields as CGI does (RFC 3875
+/// §4.1.18), to whom `X_Host` is `X-Host`.
+fn is_alike(name: &HeaderName, field: &HeaderName) -> bool {
+    let (name, field) = (name.as_str().as_bytes(), field.as_str().as_bytes());
+    let is_other = |byte: u8| !byte.is_ascii_alphanumeric();
+    let mut bytes = name.iter().zip(field);
+    name.len() == field.len() && bytes.all(|(a, b)| a == b || is_other(*a) && is_other(*b))
 }
 
 /// Whether `X-Forwarded-Host` says what `Host` does.
@@ -115,7 +132,9 @@ mod tests {
     }
 
     fn rule(fields: &[(&str, &str)]) -> String {
-        VaryRule::parse([&b"accept"[..]]).and_untrusted(&UNTRUSTED, &request(fields)).to_string()
+        VaryRule::parse([&b"accept"[..]])
+            .and_untrusted(&UNTRUSTED, None, &request(fields))
+            .to_string()
     }
 
     fn variant(fields: &[(&str, &str)]) -> String {
@@ -130,12 +149,19 @@ mod tests {
         assert_eq!(rule(&[("x-forwarded-proto", "https")]), "accept,x-forwarded-proto");
         let both = [("x-rewrite-url", "/admin"), ("x-host", "evil")];
         assert_eq!(rule(&both), "accept,x-host,x-rewrite-url");
-        let any = VaryRule::Any.and_untrusted(&UNTRUSTED, &request(&both));
+        // To some origins, these are the same.
+        let disguised = [("x_host", "evil"), ("X-Forwarded_Proto", "https"), ("x_hosts", "a")];
+        assert_eq!(rule(&disguised), "accept,x-forwarded_proto,x_host");
+        let any = VaryRule::Any.and_untrusted(&UNTRUSTED, None, &request(&both));
         assert!(any.is_any());
-        let none = VaryRule::None.and_untrusted(&UNTRUSTED, &request(&[]));
+        let key = KeyPolicy::new().header(HeaderName::from_static("x-host"));
+        let keyed = [("x-host", "evil"), ("x_host", "evil")];
+        let rest = VaryRule::None.and_untrusted(&UNTRUSTED, Some(&key), &request(&keyed));
+        assert_eq!(rest.to_string(), "x_host");
+        let none = VaryRule::None.and_untrusted(&UNTRUSTED, None, &request(&[]));
         assert!(none.is_empty());
         let all: Vec<_> = UNTRUSTED.iter().map(|name| (name.as_str(), "host=a")).collect();
-        let all = VaryRule::None.and_untrusted(&UNTRUSTED, &request(&all));
+        let all = VaryRule::None.and_untrusted(&UNTRUSTED, None, &request(&all));
         // It comes back from the second tier as it was.
         assert_eq!(VaryRule::from(String::from(all.clone())), all);
     }
