@@ -113,10 +113,49 @@ pub(crate) fn redirect(status: StatusCode, to: &str, host: &str, path: &str) -> 
     let mut response = Response::new(());
     *response.status_mut() = status;
     // What stands for the request's own parts can't end the line, as it comes from a URI.
-    let location = to.replace("{host}", host).replace("{path}", path);
+    let location = on_this_site(to, to.replace("{host}", host).replace("{path}", path));
     match HeaderValue::try_from(location) {
         Ok(location) => drop(response.headers_mut().insert(http::header::LOCATION, location)),
         Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
     }
     response
+}
+
+/// What is a path by the configuration stays one: `//evil.example` and `/\\evil.example`, which a
+/// client may ask for as a path, are a host to browsers.
+fn on_this_site(to: &str, location: String) -> String {
+    let slashes = ['/', '\\'];
+    let is_path = to.starts_with("{path}") || to.starts_with('/') && !to.starts_with("//");
+    let mut start = location.chars();
+    let is_host = start.next() == Some('/') && start.next().is_some_and(|it| slashes.contains(&it));
+    if is_path && is_host {
+        return format!("/{}", location.trim_start_matches(slashes));
+    }
+    location
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_chooses_the_host_by_a_path() {
+        let location = |to: &str, path: &str| {
+            let response = redirect(StatusCode::FOUND, to, "here.example", path);
+            response.headers()[http::header::LOCATION].to_str().unwrap().to_owned()
+        };
+        for path in [
+            "/evil.example/a?b",
+            "//evil.example/a?b",
+            "/\\evil.example/a?b",
+            "//\\//evil.example/a?b",
+        ] {
+            assert_eq!(location("{path}", path), "/evil.example/a?b", "{path}");
+            assert_eq!(location("/{path}", path), "/evil.example/a?b", "{path}");
+        }
+        assert_eq!(location("/new{path}", "//a"), "/new//a");
+        assert_eq!(location("https://{host}{path}", "//a"), "https://here.example//a");
+        assert_eq!(location("//{host}{path}", "/a"), "//here.example/a");
+        assert_eq!(location("{path}/more", "/"), "/more");
+    }
 }
