@@ -1,5 +1,6 @@
 //! What a connection is doing, and for how long: so that one whose client dawdles is closed.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +10,8 @@ use std::time::Duration;
 
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-use crate::connection::Life;
 
 /// How long a client may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -115,17 +115,29 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection that is watched.
+/// A connection that is watched, and held by who watches it: it breaks off when he lets go of it,
+/// wherever it is by then.
 #[derive(Debug)]
 pub(crate) struct Watched<I> {
     io: I,
     activity: Activity,
-    _life: Life,
+    held: Option<oneshot::Receiver<Infallible>>,
 }
 
 impl<I> Watched<I> {
-    pub(crate) fn new(io: I, activity: Activity, life: Life) -> Self {
-        Self { io, activity, _life: life }
+    pub(crate) fn new(io: I, activity: Activity, held: oneshot::Receiver<Infallible>) -> Self {
+        Self { io, activity, held: Some(held) }
+    }
+
+    /// Fails when nobody holds it any more.
+    fn hold(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(held) = &mut self.held {
+            if Pin::new(held).poll(cx).is_pending() {
+                return Ok(());
+            }
+            self.held = None;
+        }
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 
@@ -135,6 +147,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.hold(cx)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before {
@@ -150,6 +163,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.hold(cx)?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -158,6 +172,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.hold(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
     }
 

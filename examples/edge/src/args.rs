@@ -15,8 +15,9 @@ usage: edge --config FILE [--check]
   -h, --help          prints this
   -V, --version       prints the version
 
-On SIGHUP, the configuration and the certificates are loaded again, and no connection is lost; if
-they can't be used, everything stays as it is. On SIGTERM and SIGINT, what has begun is finished.
+On SIGHUP, the configuration and the certificates are loaded again; if they can't be used, everything
+stays as it is. No connection is lost but those that came without what their listener asks for now, such
+as TLS: they finish what they have. On SIGTERM and SIGINT, what has begun is finished.
 ";
 
 /// What is asked for.

@@ -13,26 +13,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tower_keep_balance::proxy::interim::{InterimIo, Interims};
 
 use crate::activity::{Activity, Patience, Verdict, Watched};
 use crate::config::{Listener, Protocols};
+use crate::departure::{Departure, Order, Phase};
+use crate::entry::Entry;
 use crate::face::Face;
 use crate::front::{Connection, answer};
 use crate::listening::Place;
 use crate::proxied;
-
-/// What is expected of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// They finish what they have, and close.
-    Draining,
-    /// They close at once.
-    Over,
-}
 
 /// What a connection is part of for as long as its socket is open, also when it has changed its
 /// protocol and is hyper's no more.
@@ -40,7 +32,7 @@ pub(crate) enum Phase {
 pub(crate) struct Life {
     pub(crate) phase: watch::Receiver<Phase>,
     /// For others when this is dropped.
-    pub(crate) _place: Place,
+    pub(crate) place: Place,
 }
 
 /// Serves `stream` until it ends, or is to.
@@ -58,7 +50,8 @@ pub(crate) async fn serve(
         let now = face.load();
         (now.tls.clone(), Arc::clone(&now.settings))
     };
-    if proxied::is_announced(client.ip(), &settings.proxy_protocol) {
+    let peer = client.ip();
+    if proxied::is_announced(peer, &settings.proxy_protocol) {
         let read = tokio::select! {
             read = timeout(settings.header_timeout, proxied::read(&mut stream)) => read,
             _ = life.phase.wait_for(|phase| *phase == Phase::Over) => return,
@@ -73,53 +66,80 @@ pub(crate) async fn serve(
             }
         }
     }
-    let Some(tls) = tls else { return http(stream, client, false, &settings, face, life).await };
+    let entry = Entry { peer, by: Arc::clone(&settings) };
+    let Some(tls) = tls else { return http(stream, client, entry, face, life).await };
     let handshake = timeout(settings.header_timeout, tls.accept(stream));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
         _ = life.phase.wait_for(|phase| *phase == Phase::Over) => return,
     };
     match accepted {
-        Ok(Ok(stream)) => http(stream, client, true, &settings, face, life).await,
+        Ok(Ok(stream)) => http(stream, client, entry, face, life).await,
         // Scanners and clients that trust another authority: nothing for the log of every day.
         Ok(Err(error)) => tracing::debug!(%client, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
     }
 }
 
+/// Until its socket is closed, whichever protocol is spoken by then.
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     client: SocketAddr,
-    is_tls: bool,
-    settings: &Listener,
+    entry: Entry,
     face: Arc<ArcSwap<Face>>,
     life: Life,
 ) {
-    let (interims, activity) = (Interims::default(), Activity::new());
+    let Life { phase, place: _place } = life;
+    let (mut hold, held) = oneshot::channel();
+    let activity = Activity::new();
+    let io = Watched::new(stream, activity.clone(), held);
+    let mut departure = Departure::new(phase, Arc::clone(&face), entry.clone());
+    converse(io, activity, client, entry, face, &mut departure).await;
+    // What follows a change of protocol is hyper's no more, and ends when it is held no longer.
+    loop {
+        tokio::select! {
+            () = hold.closed() => return,
+            order = departure.order() => if order == Order::End { return },
+        }
+    }
+}
+
+async fn converse(
+    io: Watched<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+    activity: Activity,
+    client: SocketAddr,
+    entry: Entry,
+    face: Arc<ArcSwap<Face>>,
+    departure: &mut Departure,
+) {
+    let interims = Interims::default();
+    let (settings, is_tls) = (Arc::clone(&entry.by), entry.is_tls());
     let patience = Patience { head: settings.header_timeout, idle: settings.idle_timeout };
-    let mut phase = life.phase.clone();
-    let io = InterimIo::new(Watched::new(stream, activity.clone(), life), interims.clone());
+    let io = InterimIo::new(io, interims.clone());
     let connection = Connection { client, is_tls, interims, activity: activity.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, connection) = (face.load_full(), connection.clone());
         async move { Ok::<_, Infallible>(answer(&face, &connection, request).await) }
     });
-    let server = server(settings);
+    let server = server(&settings);
     let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(io), service));
     let mut alarm = pin!(sleep_until(Instant::now() + patience.shortest()));
     let mut is_draining = false;
-    if *phase.borrow_and_update() != Phase::Serving {
-        serving.as_mut().graceful_shutdown();
+    match departure.at_first() {
+        None => {}
+        Some(Order::Finish) => serving.as_mut().graceful_shutdown(),
+        Some(Order::End) => return,
     }
     loop {
         tokio::select! {
+            // Before another request is taken.
+            biased;
+            order = departure.order() => match order {
+                Order::Finish => serving.as_mut().graceful_shutdown(),
+                Order::End => return,
+            },
             // What a client does to its connection is no news.
             _ = serving.as_mut() => return,
-            changed = phase.changed() => match *phase.borrow() {
-                Phase::Draining if changed.is_ok() => serving.as_mut().graceful_shutdown(),
-                Phase::Serving if changed.is_ok() => {}
-                _ => return,
-            },
             () = alarm.as_mut() => match activity.verdict(patience) {
                 Verdict::Wait(until) => alarm.as_mut().reset(until),
                 Verdict::Slow => return,

@@ -17,7 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::{Life, Phase, serve};
+use crate::connection::{Life, serve};
+use crate::departure::Phase;
 use crate::face::Face;
 
 /// How many connections the system keeps until they are taken: as many as tokio has it keep.
@@ -57,8 +58,10 @@ impl Listening {
         Ok(Self { configured, local, socket, face, phase, accepting })
     }
 
+    /// Shows it to those who come, and to those who are here: they go if it would not let them in.
     pub(crate) fn show(&self, face: Face) {
         self.face.store(Arc::new(face));
+        self.phase.send_replace(Phase::Serving);
     }
 
     pub(crate) fn face(&self) -> Arc<Face> {
@@ -77,7 +80,6 @@ impl Listening {
                 let left = phase.receiver_count();
                 tracing::warn!(%configured, left, "some clients have not taken their responses, and are left");
                 phase.send_replace(Phase::Over);
-                // But for WebSockets and their like, which end with the process.
                 let _ = timeout(Duration::from_secs(1), phase.closed()).await;
             }
         }
@@ -91,7 +93,7 @@ async fn accept(socket: Arc<TcpListener>, face: Arc<ArcSwap<Face>>, phase: watch
         let place = room.enter(&face).await;
         match socket.accept().await {
             Ok((stream, client)) => {
-                let life = Life { phase: phase.clone(), _place: place };
+                let life = Life { phase: phase.clone(), place };
                 tokio::spawn(serve(stream, client, Arc::clone(&face), life));
             }
             // Such as too many open files: others may close theirs, which takes a moment.

@@ -101,6 +101,13 @@ impl Authorities {
     }
 }
 
+impl Authorities {
+    /// Whether all that `others` trust are among these.
+    pub(crate) fn include(&self, others: &Self) -> bool {
+        others.trusted.iter().all(|it| self.trusted.contains(it))
+    }
+}
+
 impl PartialEq for Authorities {
     fn eq(&self, other: &Self) -> bool {
         self.trusted == other.trusted
