@@ -39,6 +39,7 @@ mod path;
 mod proxied;
 mod route;
 mod router;
+mod space;
 mod state;
 mod tls;
 mod upstreams;

@@ -1,7 +1,7 @@
 //! What becomes of a request that has found its route.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -19,6 +19,7 @@ use crate::config::{self, Action, Bound, CacheSettings, Config, Fields};
 use crate::guards::Guards;
 use crate::inside::{Does, Inside};
 use crate::outbound::{Changes, Outbound};
+use crate::space;
 use crate::upstreams::Upstreams;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -52,6 +53,8 @@ pub(crate) struct Parts<'a> {
     /// Those that there were before.
     pub(crate) caches_before: Option<&'a Caches>,
     pub(crate) guards: &'a Guards,
+    /// Where policies lie that don't go together.
+    pub(crate) mixed: &'a HashSet<String>,
     pub(crate) pseudonym: &'a Pseudonym,
 }
 
@@ -100,11 +103,13 @@ fn to_pool(route: &config::Route, pool: &str, parts: &mut Parts<'_>) -> Result<D
     };
     let policy = route.cache.as_ref().and_then(|name| config.cache.policies.get(name));
     let Some(policy) = policy else { return Ok(Does::Forward(way)) };
+    let space = space::of(route, pool);
     let settings = CacheSettings {
         policy: policy.clone(),
         name: config.server.name.clone(),
         status_field: config.cache.status_field,
-        space: space(route, pool),
+        apart: route.cache.clone().filter(|_| parts.mixed.contains(&space)),
+        space,
         compress: route.compress.clone(),
         has_tokens: !config.jwts.is_empty(),
     };
@@ -131,18 +136,4 @@ fn entrance(pack: Pack, route: &config::Route, parts: &Parts<'_>) -> Result<Entr
     let jwt = jwt.ok_or_else(|| format!("there is no [jwt.{}]", guard.jwt))?;
     let layer = parts.guards.layer(guard, jwt)?;
     Ok(Either::Right(layer.layer(pack).map_response(guarded)))
-}
-
-/// Where responses lie in the store: apart for routes that ask something else for the same URL. The
-/// methods make no difference, so that a POST by one route removes what a GET by another has stored.
-fn space(route: &config::Route, pool: &str) -> String {
-    let mut space = format!("edge/{pool}");
-    // Writing to memory doesn't fail.
-    if let Some(rewrite) = &route.rewrite {
-        let _ = write!(space, "/{:?}={rewrite}", route.condition.path);
-    }
-    if !route.request_headers.is_empty() {
-        let _ = write!(space, "/{:?}", route.request_headers);
-    }
-    space
 }
