@@ -19,6 +19,7 @@ use tower_keep_balance::proxy::{ProxyBody, Upstream, UpstreamBody, UpstreamFailu
 
 use crate::claims::OurFields;
 use crate::exchange::Exchange;
+use crate::pace::Pace;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,6 +44,10 @@ impl Upload {
         self.0.too_slow.load(Relaxed)
     }
 
+    fn is_answered(&self) -> bool {
+        self.0.answered.load(Relaxed)
+    }
+
     /// The head of the response is there: from now on, the client may have nothing to say for as long
     /// as it likes, as in calls of gRPC in which both sides stream.
     pub(crate) fn answered(&self) {
@@ -50,17 +55,17 @@ impl Upload {
     }
 }
 
-/// The content of a request, which breaks off where it is too long, or doesn't go on.
+/// The content of a request, which breaks off where it is too long, or comes too slowly.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
     upload: Upload,
     /// What is left of its bound.
     left: Option<u64>,
-    /// How long it may say nothing, and when that is over.
-    longest: Duration,
+    pace: Pace,
+    /// Since when nothing comes, and when that is over.
+    since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
     ours: Arc<OurFields>,
 }
 
@@ -68,35 +73,37 @@ impl RequestBody {
     pub(crate) fn new(
         body: Incoming,
         bound: Option<u64>,
-        longest: Duration,
+        pace: Pace,
         ours: Arc<OurFields>,
     ) -> Self {
         let upload = Upload::default();
-        Self { body, upload, left: bound, longest, alarm: None, is_waiting: false, ours }
+        Self { body, upload, left: bound, pace, since: None, alarm: None, ours }
     }
 
     pub(crate) fn upload(&self) -> Upload {
         self.upload.clone()
     }
 
-    /// Ready when it has said nothing for too long.
+    /// Ready when it has been waited for too long.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_new = self.since.is_none();
+        let since = *self.since.get_or_insert_with(Instant::now);
         let alarm = match &mut self.alarm {
             Some(alarm) => {
-                if !self.is_waiting {
-                    alarm.as_mut().reset(Instant::now() + self.longest);
+                if is_new {
+                    alarm.as_mut().reset(since + self.pace.left());
                 }
                 alarm
             }
-            None => self.alarm.insert(Box::pin(sleep(self.longest))),
+            None => self.alarm.insert(Box::pin(sleep(self.pace.left()))),
         };
-        self.is_waiting = true;
         loop {
             ready!(alarm.as_mut().poll(cx));
-            if !self.upload.0.answered.load(Relaxed) {
+            if !self.upload.is_answered() {
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(Instant::now() + self.longest);
+            self.pace.reset();
+            alarm.as_mut().reset(Instant::now() + self.pace.left());
         }
     }
 }
@@ -112,13 +119,14 @@ impl Body for RequestBody {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             ready!(self.poll_alarm(cx));
             self.upload.0.too_slow.store(true, Relaxed);
-            return Poll::Ready(Some(Err("the content doesn't go on".into())));
+            return Poll::Ready(Some(Err("the content comes too slowly".into())));
         };
-        self.is_waiting = false;
+        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         let Some(Ok(mut frame)) = frame else {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         };
         let length = frame.data_ref().map_or(0, Bytes::len);
+        self.pace.came(length, waited);
         if let Some(left) = &mut self.left {
             let Some(rest) = left.checked_sub(length as u64) else {
                 self.upload.0.too_long.store(true, Relaxed);

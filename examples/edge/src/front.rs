@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::face::{Face, Role};
 use crate::inside::{Does, redirect};
 use crate::outbound;
+use crate::pace::Pace;
 use crate::path;
 use crate::route::Route;
 use crate::router::Asked;
@@ -130,8 +131,10 @@ async fn follow(
     if matches!(*route.does, Does::Cache(..)) && !asks_for_upgrade(&request) {
         name_scheme(&mut request, connection.is_tls);
     }
-    let (longest, ours) = (face.settings.body_timeout, Arc::clone(&face.state.our_fields));
-    let request = request.map(|body| RequestBody::new(body, bound, longest, ours));
+    let rate = route.body_rate.unwrap_or(face.settings.body_rate);
+    let (pace, ours) =
+        (Pace::new(face.settings.body_timeout, rate), Arc::clone(&face.state.our_fields));
+    let request = request.map(|body| RequestBody::new(body, bound, pace, ours));
     let upload = request.body().upload();
     let response = route.answer(request).await;
     upload.answered();
@@ -143,7 +146,7 @@ async fn follow(
         return content_too_large(version);
     }
     if upload.is_too_slow() {
-        let mut response = own(StatusCode::REQUEST_TIMEOUT, "The content doesn't go on.\n");
+        let mut response = own(StatusCode::REQUEST_TIMEOUT, "The content comes too slowly.\n");
         close(&mut response, version);
         return response;
     }

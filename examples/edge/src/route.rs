@@ -39,6 +39,7 @@ pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     /// In place of the listener's.
     pub(crate) max_body: Bound<u64>,
+    pub(crate) body_rate: Bound<u64>,
     pub(crate) response_headers: Fields,
     pub(crate) does: Arc<Does>,
     pub(crate) guard: Option<config::Guard>,
@@ -73,6 +74,7 @@ impl Route {
         Ok(Self {
             name: route.name.as_str().into(),
             max_body: route.max_body,
+            body_rate: route.body_rate,
             response_headers: route.response_headers.clone(),
             does,
             guard: route.guard.clone(),

@@ -175,7 +175,7 @@ fn content_that_does_not_go_on_is_given_up_and_no_backend_is_blamed() {
         let whole = stream.read_exact(&mut vec![0; length]).is_ok();
         whole && stream.write_all(OK.as_bytes()).is_ok()
     });
-    let listener = "body_timeout = \"300ms\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+    let listener = "body_timeout = \"300ms\"\nbody_rate = \"none\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
         token = \"0123456789abcdef\"\n";
     let edge = edge(&origin, listener);
     let mut slow: Vec<_> = (0..10).map(|_| edge.client()).collect();
@@ -197,6 +197,45 @@ fn content_that_does_not_go_on_is_given_up_and_no_backend_is_blamed() {
     for byte in ["h", "e", "l", "l", "o"] {
         std::thread::sleep(Duration::from_millis(100));
         client.send(byte);
+    }
+    assert_eq!(client.response().status(), "200");
+}
+
+/// One of whom each byte comes in time.
+#[test]
+fn content_that_drips_is_given_up_unless_the_route_is_patient() {
+    let origin = Origin::new(|head, stream| {
+        use std::io::Write as _;
+        let length = support::field(head, "content-length").map_or(0, |it| it.parse().unwrap());
+        let whole = stream.read_exact(&mut vec![0; length]).is_ok();
+        whole && stream.write_all(OK.as_bytes()).is_ok()
+    });
+    let routes = "[[route]]\npool = \"app\"\n\
+        [[route]]\npool = \"app\"\npath = \"/patient\"\nbody_rate = \"none\"\n";
+    let edge = edge(&origin, &format!("body_timeout = \"1s\"\nbody_rate = \"1KiB\"\n{routes}"));
+    let drip = |path: &str| {
+        let mut client = edge.client();
+        client.send(&format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 8000\r\n\r\n"));
+        // What came quickly is no credit.
+        client.send(&"x".repeat(7980));
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            // It may have been closed.
+            if client.try_send("x").is_err() {
+                break;
+            }
+        }
+        let response = client.response();
+        (response.status().to_owned(), response.field("connection").map(str::to_owned))
+    };
+    assert_eq!(drip("/"), ("408".to_owned(), Some("close".to_owned())));
+    assert_eq!(drip("/patient"), ("200".to_owned(), None));
+    // Who keeps up may take longer than that.
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 16000\r\n\r\n");
+    for _ in 0..16 {
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(&"x".repeat(1000));
     }
     assert_eq!(client.response().status(), "200");
 }

@@ -29,7 +29,16 @@ impl Client {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &str) {
-        self.0.get_mut().write_all(bytes.as_bytes()).expect("the server reads");
+        self.try_send(bytes).expect("the server reads");
+    }
+
+    /// The same, to a server that may have ended the connection.
+    ///
+    /// # Errors
+    ///
+    /// If it is known to have.
+    pub fn try_send(&mut self, bytes: &str) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes.as_bytes())
     }
 
     /// The next head, interim or final, up to and with its empty line.

@@ -40,6 +40,8 @@ pub(crate) struct Listener {
     pub(crate) idle_timeout: Duration,
     /// How long a client may be silent in the middle of a request's content.
     pub(crate) body_timeout: Duration,
+    /// How many bytes of that come in a second at the least, in the long run.
+    pub(crate) body_rate: Option<u64>,
     pub(crate) max_header_size: usize,
     pub(crate) max_headers: usize,
     pub(crate) max_streams: u32,
@@ -61,6 +63,7 @@ impl Listener {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            body_rate: Some(500),
             max_header_size: 64 << 10,
             max_headers: 100,
             max_streams: 200,
@@ -115,6 +118,7 @@ impl Listener {
             header_timeout: positive(table, "header_timeout", standard.header_timeout),
             idle_timeout: positive(table, "idle_timeout", standard.idle_timeout),
             body_timeout: positive(table, "body_timeout", standard.body_timeout),
+            body_rate: body_rate(table).unwrap_or(standard.body_rate),
             max_header_size: size(table, "max_header_size", standard.max_header_size, 8 << 10),
             max_headers: table.within("max_headers", standard.max_headers, 1..=10_000),
             max_streams: table.within("max_streams", standard.max_streams, 1..=u32::MAX),
@@ -126,7 +130,20 @@ impl Listener {
 
 /// `max_body` of listeners and routes, if it is said.
 pub(super) fn max_body(table: &Table<'_>) -> Bound<u64> {
-    match table.bound::<ByteSize>("max_body") {
+    size_bound(table, "max_body")
+}
+
+/// `body_rate` of listeners and routes, if it is said.
+pub(super) fn body_rate(table: &Table<'_>) -> Bound<u64> {
+    let rate = size_bound(table, "body_rate");
+    if rate == Bound::Said(Some(0)) {
+        table.refuse("body_rate", "at that rate, nothing has to come; expected more, or \"none\"");
+    }
+    rate
+}
+
+fn size_bound(table: &Table<'_>, key: &'static str) -> Bound<u64> {
+    match table.bound::<ByteSize>(key) {
         Bound::Said(size) => Bound::Said(size.map(|size| size.as_u64())),
         Bound::Unsaid => Bound::Unsaid,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::condition::{Condition, PathPattern};
-use super::listener::{max_body, time_bound};
+use super::listener::{body_rate, max_body, time_bound};
 use super::table::{Table, expected_one_of};
 use super::value::Bound;
 use super::{Cache, Compress, Guard, Named, Once, Pool, Retry, conflict};
@@ -26,6 +26,7 @@ pub(crate) struct Route {
     try_timeout: Bound<Duration>,
     attempts: Option<u32>,
     pub(crate) max_body: Bound<u64>,
+    pub(crate) body_rate: Bound<u64>,
     /// The policy by which it is cached, if it is.
     pub(crate) cache: Option<String>,
     pub(crate) compress: Option<Compress>,
@@ -94,6 +95,7 @@ impl Route {
             try_timeout: Bound::Unsaid,
             attempts: None,
             max_body: Bound::Unsaid,
+            body_rate: Bound::Unsaid,
             cache: Some("default".to_owned()),
             compress: compress.cloned(),
             guard: None,
@@ -119,6 +121,7 @@ impl Route {
             try_timeout: time_bound(table, "try_timeout"),
             attempts: table.value("attempts").map(|_| table.within("attempts", 1, 1..=100)),
             max_body: max_body(table),
+            body_rate: body_rate(table),
             cache: policy(table, named.cache),
             compress: Compress::read_route(table, named.compress),
             guard: Guard::read(table, named.jwts),
