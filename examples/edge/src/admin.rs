@@ -7,6 +7,7 @@
 //! | `GET /jwt` | how the keys of each issuer are |
 //! | `POST /purge/tag/TAG` | what carries the tag is not served any more |
 //! | `POST /purge/all` | nothing that is stored is |
+//! | `POST /revoke/NAME?subject=ID` | tokens of `[jwt.NAME]` that the subject has now are refused; likewise `token`, `session`, `client` |
 //!
 //! With `?soft`, a purge leaves what is stored to be served stale, where it may be.
 
@@ -19,6 +20,7 @@ use tower_keep::store::{Reach, Store};
 
 use crate::body::Content;
 use crate::front::own;
+use crate::revoke;
 use crate::state::State;
 
 /// Answers a request of one who knows `token`.
@@ -39,6 +41,10 @@ pub(crate) async fn answer<B>(
     let is_soft =
         request.uri().query().is_some_and(|query| query.split('&').any(|it| it == "soft"));
     let store = &state.caches.store;
+    if let (&Method::POST, Some(name)) = (method, path.strip_prefix("/revoke/")) {
+        let query = request.uri().query().unwrap_or_default();
+        return revoke::answer(&state.guards, name, query).await;
+    }
     match (method, path.strip_prefix("/purge/tag/")) {
         (&Method::POST, Some(tag)) => purge_tag(store, tag, is_soft).await,
         (&Method::POST, None) if path == "/purge/all" => {
@@ -49,7 +55,8 @@ pub(crate) async fn answer<B>(
         (&Method::GET, None) if path == "/jwt" => keys(state),
         _ => own(
             StatusCode::NOT_FOUND,
-            "GET /health, GET /pools, GET /jwt, POST /purge/tag/TAG, POST /purge/all\n",
+            "GET /health, GET /pools, GET /jwt, POST /purge/tag/TAG, POST /purge/all, \
+                POST /revoke/NAME?subject=ID\n",
         ),
     }
 }

@@ -16,6 +16,7 @@ mod pool;
 mod problem;
 mod require;
 mod retry;
+mod revocation;
 mod route;
 mod server;
 mod table;
@@ -34,6 +35,7 @@ pub(crate) use self::certificate::Certificate;
 pub(crate) use self::compress::Compress;
 pub(crate) use self::condition::{Condition, HostPattern, PathPattern};
 pub(crate) use self::discovery::{Discovery, Source};
+pub(crate) use self::issuer::Issuer;
 pub(crate) use self::jwt::{Guard, Jwt, Trust};
 pub(crate) use self::keys::{Keys, SystemClient};
 pub(crate) use self::listener::{Listener, Protocols};
@@ -41,6 +43,7 @@ pub(crate) use self::pool::{Address, Core, Pool};
 pub(crate) use self::problem::Invalid;
 use self::problem::{Problems, Span};
 pub(crate) use self::retry::Retry;
+pub(crate) use self::revocation::Revocation;
 pub(crate) use self::route::{Action, Fields, Route};
 pub(crate) use self::server::{Admin, Announce, Format, Forwarding, Log, Server};
 use self::table::Table;
@@ -101,7 +104,7 @@ impl Config {
             problems.add(file.at("admin"), title, "the admin's listener is one of its own");
         }
         let compress = Compress::read(&file);
-        let jwts = Jwt::read_all(&file, near);
+        let jwts = Jwt::read_all(&file, near, cache.redis());
         let named = Named {
             pools: &pools,
             cache: &cache,

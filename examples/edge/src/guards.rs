@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tower_keep::auth::{JwtLayer, KeySource, Verifier, VerifierBuilder};
+use tower_keep::auth::{JwtLayer, KeySource, RevocationList, Verifier, VerifierBuilder};
 
-use crate::config::{Guard, Jwt, Keys, SystemClient, Trust};
+use crate::config::{Guard, Issuer, Jwt, Keys, Revocation, SystemClient, Trust};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct Guards {
     sources: Vec<(Keys, Arc<dyn KeySource>)>,
+    lists: Vec<(Revocation, RevocationList)>,
     verifiers: BTreeMap<String, (Trust, Verifier)>,
 }
 
@@ -41,6 +42,8 @@ impl Guards {
         system: &SystemClient,
     ) -> Result<Verifier, Error> {
         let verifier = Verifier::builder().max_len(trust.max_len).remember(trust.remember);
+        let list = trust.revocation.as_ref().map(|it| self.list(it, before)).transpose()?;
+        let verifier = list.into_iter().fold(verifier, VerifierBuilder::revocations);
         let issuers = trust.issuers.iter().map(|issuer| {
             Ok::<_, Error>(issuer.issuer(self.source(&issuer.keys, before, system)?))
         });
@@ -63,6 +66,30 @@ impl Guards {
         };
         self.sources.push((keys.clone(), Arc::clone(&source)));
         Ok(source)
+    }
+
+    /// One for all who have the same.
+    fn list(
+        &mut self,
+        revocation: &Revocation,
+        before: Option<&Self>,
+    ) -> Result<RevocationList, Error> {
+        let before = before.into_iter().flat_map(|before| &before.lists);
+        let known = self.lists.iter().chain(before).find(|(it, _)| it == revocation);
+        let list = match known {
+            Some((_, list)) => list.clone(),
+            None => revocation.open()?,
+        };
+        self.lists.push((revocation.clone(), list.clone()));
+        Ok(list)
+    }
+
+    /// What revokes tokens that [jwt.NAME] accepts, if it goes by revocations; and whose they are.
+    pub(crate) fn revocations(&self, name: &str) -> Option<(&RevocationList, &[Issuer])> {
+        let (trust, _) = self.verifiers.get(name)?;
+        let revocation = trust.revocation.as_ref()?;
+        let (_, list) = self.lists.iter().find(|(it, _)| it == revocation)?;
+        Some((list, &trust.issuers))
     }
 
     /// The layer of a route.

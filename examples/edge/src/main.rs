@@ -38,6 +38,7 @@ mod outbound;
 mod pace;
 mod path;
 mod proxied;
+mod revoke;
 mod route;
 mod router;
 mod space;

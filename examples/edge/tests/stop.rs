@@ -214,7 +214,11 @@ async fn reloads_leave_no_connection_to_redis_behind() {
             "[announce]\nredis = \"{url}\"\nservice = \"edge\"\naddress = \"http://a:{n}\"\n\
             [cache]\nredis = \"{url}\"\nmemory = \"{n}MiB\"\n{LISTENER}\
             [pool.inner]\nmax_idle = {n}\n\
-            [pool.inner.discovery]\nkind = \"redis\"\nurl = \"{url}\"\nservice = \"none\"\n"
+            [pool.inner.discovery]\nkind = \"redis\"\nurl = \"{url}\"\nservice = \"none\"\n\
+            [[route]]\npool = \"inner\"\njwt = \"users\"\n[jwt.users]\n[[jwt.users.issuer]]\n\
+            name = \"https://id.example.com\"\naudiences = [\"a\"]\n\
+            jwks = \"http://127.0.0.1:1/\"\nallow_http = true\n\
+            [jwt.users.revocation]\npatience = \"{n}s\"\n"
         )
     };
     let clients = async || match redis.command(&[b"CLIENT", b"LIST"]).await {

@@ -97,6 +97,10 @@ impl Cache {
         }
         Self { tier: Tier::read(&table), status_field, policies }
     }
+
+    pub(super) fn redis(&self) -> Option<&str> {
+        self.tier.redis.as_deref()
+    }
 }
 
 impl Default for Cache {

@@ -14,6 +14,7 @@ use super::Once;
 use super::issuer::Issuer;
 use super::problem::Span;
 use super::require::Requirement;
+use super::revocation::Revocation;
 use super::route::Route;
 use super::table::{Table, expected_one_of};
 use crate::claims::as_variable;
@@ -39,6 +40,7 @@ pub(crate) struct Trust {
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) max_len: usize,
     pub(crate) remember: u64,
+    pub(crate) revocation: Option<Revocation>,
 }
 
 /// Who gets through.
@@ -94,14 +96,21 @@ const RESERVED: [&str; 27] = [
 ];
 
 impl Jwt {
-    pub(super) fn read_all(file: &Table<'_>, near: &Path) -> BTreeMap<String, Self> {
-        let tables = file.named("jwt");
-        tables.iter().map(|(name, table)| ((*name).to_owned(), Self::read(table, near))).collect()
+    /// `redis` is that of the cache.
+    pub(super) fn read_all(
+        file: &Table<'_>,
+        near: &Path,
+        redis: Option<&str>,
+    ) -> BTreeMap<String, Self> {
+        let read = |(name, table): &(&str, Table<'_>)| {
+            ((*name).to_owned(), Self::read(table, near, redis))
+        };
+        file.named("jwt").iter().map(read).collect()
     }
 
-    fn read(table: &Table<'_>, near: &Path) -> Self {
+    fn read(table: &Table<'_>, near: &Path, redis: Option<&str>) -> Self {
         let jwt = Self {
-            trust: Trust::read(table, near),
+            trust: Trust::read(table, near, redis),
             cookie: table.get("cookie"),
             query: table.get("query"),
             realm: table.or("realm", "api".to_owned()),
@@ -154,7 +163,7 @@ impl Jwt {
 }
 
 impl Trust {
-    fn read(table: &Table<'_>, near: &Path) -> Self {
+    fn read(table: &Table<'_>, near: &Path, redis: Option<&str>) -> Self {
         let mut names = Once::default();
         let read = |it: &Table<'_>| {
             let issuer = Issuer::read(it, near)?;
@@ -171,6 +180,7 @@ impl Trust {
             issuers: tables.iter().filter_map(read).collect(),
             max_len: usize::try_from(max_len.as_u64()).unwrap_or(usize::MAX),
             remember: table.get::<ByteSize>("remember").map_or(16 << 20, |it| it.as_u64()),
+            revocation: Revocation::read(table, redis),
         };
         let any = || auth::Issuer::new("any").key_source(KeyCell::unavailable()).any_audience();
         if let Err(why) = Verifier::builder().issuer(any()).max_len(trust.max_len).build() {

@@ -118,7 +118,8 @@ async fn the_defaults_of_compression_and_tokens_are_as_in_the_example() {
     assert_eq!(of(&compress.join("\n")).compress, Some(Compress::default()));
 
     let route = "[[route]]\npool = \"app\"\njwt = \"users\"\n";
-    let jwt = source[source.find("\n[jwt.users]\n").unwrap()..].lines();
+    let (jwt, revocation) = source.split_once("\n[jwt.users.revocation]\n").unwrap();
+    let jwt = jwt[jwt.find("\n[jwt.users]\n").unwrap()..].lines();
     let without = ["cookie", "query", "resource_metadata", "jwks", "file", "format", "kid"];
     let without = without.into_iter().chain(["interval", "authority"]);
     let without: Vec<_> = without.map(|key| format!("{key} = ")).collect();
@@ -127,6 +128,10 @@ async fn the_defaults_of_compression_and_tokens_are_as_in_the_example() {
     let smallest = "[jwt.users]\n[[jwt.users.issuer]]\nname = \"https://id.example.com\"\n\
         audiences = [\"orders\"]\n";
     assert_eq!(of(&format!("{route}{jwt}")).jwts, of(&format!("{route}{smallest}")).jwts);
+    let with = |revocation: &str| {
+        of(&format!("{route}{smallest}[jwt.users.revocation]\n{revocation}")).jwts
+    };
+    assert_eq!(with(revocation), with("redis = \"redis://127.0.0.1\""));
 }
 
 #[tokio::test]
