@@ -33,6 +33,8 @@ pub(crate) use self::balance::HashOn;
 pub(crate) use self::cache::{Cache, CacheSettings, Tier};
 pub(crate) use self::certificate::Certificate;
 pub(crate) use self::compress::Compress;
+#[cfg(test)]
+pub(crate) use self::condition::Literal;
 pub(crate) use self::condition::{Condition, HostPattern, PathPattern};
 pub(crate) use self::discovery::{Discovery, Source};
 pub(crate) use self::issuer::Issuer;

@@ -44,11 +44,7 @@ impl Changes {
         set(request.headers_mut(), &self.headers);
         let Some((pattern, to)) = &self.rewrite else { return };
         let path = path::normal(request.uri().path());
-        let rest = match pattern {
-            PathPattern::Exact(_) => "",
-            PathPattern::Prefix(prefix) => path::below(&path, prefix).unwrap_or_default(),
-            PathPattern::Any => return,
-        };
+        let rest = pattern.rest(&path).unwrap_or_default();
         let slash = if to.is_empty() && rest.is_empty() { "/" } else { "" };
         let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
         // Parts of valid paths make a valid one.

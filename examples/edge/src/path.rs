@@ -86,12 +86,6 @@ pub(crate) fn normal_host(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// What is left of `path` below `prefix`: `/b` of `/a/b` below `/a`; of `/ab`, nothing.
-pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,12 +124,5 @@ mod tests {
             assert_eq!(loose(path).as_deref(), Some(read), "{path}");
         }
         assert_eq!(loose("/admin/x"), None);
-    }
-
-    #[test]
-    fn a_prefix_ends_where_a_segment_does() {
-        assert_eq!(below("/a/b", "/a"), Some("/b"));
-        assert_eq!(below("/a", "/a"), Some(""));
-        assert_eq!(below("/ab", "/a"), None);
     }
 }

@@ -4,7 +4,8 @@
 //! order in the file:
 //!
 //! 1. a host by name before `*.example.com`, the longer one of those first, before any host;
-//! 2. a whole path before a prefix, the longer one first, before any path;
+//! 2. a whole path before a prefix, the longer one first, before any path; of two that are the same but
+//!    for case, the one that doesn't ignore it;
 //! 3. more fields before fewer;
 //! 4. one that names methods before one that doesn't, and likewise listeners.
 //!
@@ -16,16 +17,15 @@ use std::collections::HashMap;
 
 use http::{HeaderMap, Method};
 
-use crate::config::{Condition, HostPattern, PathPattern};
-use crate::path;
+use crate::config::{Condition, HostPattern};
 
 /// What routes are chosen by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) listener: &'a str,
-    /// In its [normal](path::normal_host) form; empty if there is none.
+    /// In its [normal](crate::path::normal_host) form; empty if there is none.
     pub(crate) host: &'a str,
-    /// In its [normal](path::normal) form.
+    /// In its [normal](crate::path::normal) form.
     pub(crate) path: &'a str,
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
@@ -83,7 +83,7 @@ impl<T> Router<T> {
 }
 
 impl Entry {
-    fn weight(&self) -> (usize, (u8, usize), usize, bool, bool) {
+    fn weight(&self) -> (usize, (u8, usize, bool), usize, bool, bool) {
         let Condition { path, headers, methods, listeners, .. } = &self.condition;
         let host = self.below.as_ref().map_or(0, String::len);
         (host, path.weight(), headers.len(), !methods.is_empty(), !listeners.is_empty())
@@ -94,17 +94,12 @@ impl Entry {
         let is_below =
             |below: &String| asked.host.len() > below.len() && asked.host.ends_with(below.as_str());
         let is_host = self.below.as_ref().is_none_or(is_below);
-        let is_path = || match path {
-            PathPattern::Exact(path) => path == asked.path,
-            PathPattern::Prefix(prefix) => path::below(asked.path, prefix).is_some(),
-            PathPattern::Any => true,
-        };
         let has = |name, wanted: &Option<http::HeaderValue>| {
             let mut values = asked.headers.get_all(name).iter();
             values.any(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
         };
         is_host
-            && is_path()
+            && path.rest(asked.path).is_some()
             && (methods.is_empty() || methods.contains(asked.method))
             && headers.iter().all(|(name, value)| has(name, value))
             && (listeners.is_empty() || listeners.iter().any(|name| name == asked.listener))

@@ -128,6 +128,29 @@ fn what_is_guarded_is_so_however_a_backend_reads_the_path() {
 }
 
 #[test]
+fn what_is_guarded_is_so_in_any_case_where_the_route_says_so() {
+    let (issuer, origin) = (Issuer::new(), echo());
+    let config = |more: &str| {
+        let jwt = format!("[jwt.users]\n{}", issuer.section());
+        let routes = format!(
+            "[[route]]\npath_prefix = \"/Dynamic\"\npool = \"app\"\njwt = \"users\"\n\
+            strip_prefix = true\n{more}[[route]]\npool = \"app\"\n"
+        );
+        config(&origin, &format!("{jwt}{routes}"))
+    };
+    let edge = Edge::new(&config(""));
+    assert_eq!(ask(&edge, "/dynamic/x", &[]).status(), "200");
+    edge.reload(&config("ignore_case = true\n"));
+    for path in ["/Dynamic/x", "/dynamic/x", "/DYNAMIC/x", "/%64ynamic"] {
+        assert_eq!(ask(&edge, path, &[]).status(), "401", "{path}");
+    }
+    assert_eq!(ask(&edge, "//dynamic/x", &[]).status(), "400");
+    assert_eq!(with(&edge, "/DYNAMIC/Public", &issuer.token("a")).status(), "200");
+    let heads = origin.heads();
+    assert!(heads.last().unwrap().starts_with("GET /Public "), "{heads:?}");
+}
+
+#[test]
 fn backends_are_told_claims_and_believe_no_client() {
     let (issuer, origin) = (Issuer::new(), echo());
     let routes = "[[route]]\npool = \"app\"\njwt = \"users\"\ntoken = \"optional\"\n\

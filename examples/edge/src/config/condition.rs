@@ -33,9 +33,16 @@ pub(crate) enum HostPattern {
 pub(crate) enum PathPattern {
     #[default]
     Any,
-    Exact(String),
+    Exact(Literal),
     /// This path and what is below it.
-    Prefix(String),
+    Prefix(Literal),
+}
+
+/// A path, or the beginning of some; in lower case where case makes no difference.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Literal {
+    pub(crate) text: String,
+    pub(crate) ignores_case: bool,
 }
 
 impl Condition {
@@ -81,8 +88,29 @@ impl HostPattern {
     }
 }
 
+impl Literal {
+    pub(crate) fn new(text: &str, ignores_case: bool) -> Self {
+        let text = if ignores_case { text.to_ascii_lowercase() } else { text.to_owned() };
+        Self { text, ignores_case }
+    }
+
+    /// What `path` has behind this, if it begins so.
+    fn strip<'p>(&self, path: &'p str) -> Option<&'p str> {
+        if !self.ignores_case {
+            return path.strip_prefix(&self.text);
+        }
+        let (start, rest) = path.split_at_checked(self.text.len())?;
+        start.eq_ignore_ascii_case(&self.text).then_some(rest)
+    }
+}
+
 impl PathPattern {
     fn read(table: &Table<'_>) -> Self {
+        let ignores_case = table.or("ignore_case", false);
+        if ignores_case && table.value("path").or(table.value("path_prefix")).is_none() {
+            let expected = "it is for the `path` or the `path_prefix`, of which there is none";
+            table.refuse("ignore_case", expected);
+        }
         let (exact, prefix) = (table.get::<String>("path"), table.get::<String>("path_prefix"));
         let (key, text) = match (&exact, &prefix) {
             (None, None) => return Self::Any,
@@ -98,19 +126,31 @@ impl PathPattern {
         }
         let normal = path::normal(text).into_owned();
         match (exact, normal.trim_end_matches('/')) {
-            (Some(_), _) => Self::Exact(normal),
+            (Some(_), _) => Self::Exact(Literal::new(&normal, ignores_case)),
             (None, "") => Self::Any,
             // With or without a slash at its end, it is the same.
-            (None, prefix) => Self::Prefix(prefix.to_owned()),
+            (None, prefix) => Self::Prefix(Literal::new(prefix, ignores_case)),
         }
     }
 
-    /// The more, the sooner it is asked: exact ones, then prefixes by length.
-    pub(crate) fn weight(&self) -> (u8, usize) {
+    /// What is left of `path` below this, if it is for it: `/b` of `/a/b` below `/a`; of `/ab`, nothing.
+    pub(crate) fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self {
-            Self::Exact(_) => (2, 0),
-            Self::Prefix(prefix) => (1, prefix.len()),
-            Self::Any => (0, 0),
+            Self::Any => Some(path),
+            Self::Exact(exact) => exact.strip(path).filter(|rest| rest.is_empty()),
+            Self::Prefix(prefix) => {
+                prefix.strip(path).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+
+    /// The more, the sooner it is asked: exact ones, then prefixes by length; and those in one spelling
+    /// before those in any.
+    pub(crate) fn weight(&self) -> (u8, usize, bool) {
+        match self {
+            Self::Exact(exact) => (2, 0, !exact.ignores_case),
+            Self::Prefix(prefix) => (1, prefix.text.len(), !prefix.ignores_case),
+            Self::Any => (0, 0, false),
         }
     }
 }
@@ -135,8 +175,39 @@ impl fmt::Display for Condition {
         f.write_str(&hosts.join(","))?;
         match &self.path {
             PathPattern::Any => f.write_str("/*"),
-            PathPattern::Exact(path) => f.write_str(path),
-            PathPattern::Prefix(prefix) => write!(f, "{prefix}/*"),
+            PathPattern::Exact(path) => f.write_str(&path.text),
+            PathPattern::Prefix(prefix) => write!(f, "{}/*", prefix.text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_where_a_segment_does() {
+        let below = |prefix| PathPattern::Prefix(Literal::new(prefix, false));
+        assert_eq!(below("/a").rest("/a/b"), Some("/b"));
+        assert_eq!(below("/a").rest("/a"), Some(""));
+        assert_eq!(below("/a").rest("/ab"), None);
+        assert_eq!(below("/a").rest("/A"), None);
+    }
+
+    #[test]
+    fn case_makes_no_difference_where_it_is_to_make_none() {
+        let below = PathPattern::Prefix(Literal::new("/Admin", true));
+        for (path, rest) in [
+            ("/admin/X", Some("/X")),
+            ("/ADMIN", Some("")),
+            ("/adminx", None),
+            ("/adm", None),
+            // A letter of two bytes where the prefix ends.
+            ("/admi\u{df}", None),
+        ] {
+            assert_eq!(below.rest(path), rest, "{path}");
+        }
+        let exact = PathPattern::Exact(Literal::new("/Admin", true));
+        assert_eq!((exact.rest("/aDMIN"), exact.rest("/admin/")), (Some(""), None));
     }
 }

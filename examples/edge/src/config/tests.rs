@@ -154,6 +154,8 @@ async fn routes_conflict_where_a_request_could_meet_both_and_only_there() {
         ("headers = { a = \"1\" }", "headers = { a = \"*\" }"),
         ("headers = { a = \"1\" }", ""),
         ("listeners = [\"127.0.0.1:8080\"]", ""),
+        ("path = \"/a\"", "path = \"/a\"\nignore_case = true"),
+        ("path = \"/a\"", "path = \"/A\""),
     ];
     for (one, other) in fine {
         assert!(!conflicts(one, other) && !conflicts(other, one), "{one} and {other}");
@@ -162,6 +164,7 @@ async fn routes_conflict_where_a_request_could_meet_both_and_only_there() {
         ("", ""),
         ("path_prefix = \"/\"", ""),
         ("path_prefix = \"/a/\"", "path_prefix = \"/%61\""),
+        ("path = \"/a\"\nignore_case = true", "path = \"/A\"\nignore_case = true"),
         ("hosts = [\"a\", \"b\"]", "hosts = [\"c\", \"B.\"]"),
         ("methods = [\"GET\"]", "methods = [\"POST\", \"GET\"]"),
         ("headers = { a = \"1\", b = \"2\" }", "headers = { b = \"2\", a = \"1\" }"),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::config::{Literal, PathPattern};
 
 fn host_pattern() -> impl Strategy<Value = HostPattern> {
     let exact =
@@ -15,12 +16,15 @@ fn host_pattern() -> impl Strategy<Value = HostPattern> {
 }
 
 fn path_pattern() -> impl Strategy<Value = PathPattern> {
-    let paths = || select(vec!["/a", "/a/b", "/ab", "/a/b/c"]);
+    let paths = || {
+        let texts = select(vec!["/a", "/a/b", "/ab", "/a/b/c", "/A", "/A/b"]);
+        (texts, any::<bool>()).prop_map(|(text, ignores_case)| Literal::new(text, ignores_case))
+    };
     prop_oneof![
         // Often, so that the rest decides.
         4 => Just(PathPattern::Any),
-        1 => paths().prop_map(|path| PathPattern::Exact(path.into())),
-        1 => paths().prop_map(|path| PathPattern::Prefix(path.into())),
+        1 => paths().prop_map(PathPattern::Exact),
+        1 => paths().prop_map(PathPattern::Prefix),
     ]
 }
 
@@ -51,11 +55,14 @@ fn meets(condition: &Condition, host: Option<&HostPattern>, asked: &Asked<'_>) -
             asked.host.strip_suffix(end.as_str()).is_some_and(|it| !it.is_empty())
         }
     };
+    let path = |literal: &Literal| {
+        if literal.ignores_case { asked.path.to_lowercase() } else { asked.path.to_owned() }
+    };
     let is_path = match &condition.path {
         PathPattern::Any => true,
-        PathPattern::Exact(path) => path == asked.path,
-        PathPattern::Prefix(prefix) => {
-            asked.path == prefix || asked.path.starts_with(&format!("{prefix}/"))
+        PathPattern::Exact(it) => path(it) == it.text,
+        PathPattern::Prefix(it) => {
+            path(it) == it.text || path(it).starts_with(&format!("{}/", it.text))
         }
     };
     let has = |name: &http::HeaderName, value: &Option<HeaderValue>| match value {
@@ -71,16 +78,16 @@ fn meets(condition: &Condition, host: Option<&HostPattern>, asked: &Asked<'_>) -
 }
 
 /// As the documentation has it: a number for each thing that counts, the first one most.
-fn rank(condition: &Condition, host: Option<&HostPattern>) -> [usize; 7] {
+fn rank(condition: &Condition, host: Option<&HostPattern>) -> [usize; 8] {
     let (host_kind, host_length) = match host {
         Some(HostPattern::Exact(_)) => (2, 0),
         Some(HostPattern::Below(end)) => (1, end.len()),
         None => (0, 0),
     };
-    let (path_kind, path_length) = match &condition.path {
-        PathPattern::Exact(_) => (2, 0),
-        PathPattern::Prefix(prefix) => (1, prefix.len()),
-        PathPattern::Any => (0, 0),
+    let (path_kind, path_length, path_case) = match &condition.path {
+        PathPattern::Exact(it) => (2, 0, !it.ignores_case),
+        PathPattern::Prefix(it) => (1, it.text.len(), !it.ignores_case),
+        PathPattern::Any => (0, 0, false),
     };
     let (methods, listeners) = (!condition.methods.is_empty(), !condition.listeners.is_empty());
     [
@@ -88,6 +95,7 @@ fn rank(condition: &Condition, host: Option<&HostPattern>) -> [usize; 7] {
         host_length,
         path_kind,
         path_length,
+        usize::from(path_case),
         condition.headers.len(),
         usize::from(methods),
         usize::from(listeners),
@@ -95,7 +103,7 @@ fn rank(condition: &Condition, host: Option<&HostPattern>) -> [usize; 7] {
 }
 
 fn plainest(routes: &[Condition], asked: &Asked<'_>) -> Option<usize> {
-    let mut best: Option<([usize; 7], usize)> = None;
+    let mut best: Option<([usize; 8], usize)> = None;
     for (at, condition) in routes.iter().enumerate() {
         let hosts: Vec<_> = if condition.hosts.is_empty() {
             vec![None]
@@ -119,7 +127,7 @@ proptest! {
     fn the_most_specific_route_takes_a_request_whatever_their_order(
         routes in vec(condition(), 0..8),
         host in select(vec!["a.test", "b.a.test", "c.b.a.test", "test", "other", ""]),
-        path in select(vec!["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc"]),
+        path in select(vec!["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc", "/A", "/A/B"]),
         method in select(vec![Method::GET, Method::POST]),
         (a, b) in (any::<Option<bool>>(), any::<Option<bool>>()),
         listener in select(vec!["one", "two", "three"]),
@@ -138,13 +146,14 @@ proptest! {
 
 #[test]
 fn an_example_of_each_rule() {
-    let prefix = |prefix: &str| PathPattern::Prefix(prefix.to_owned());
+    let prefix = |prefix: &str| PathPattern::Prefix(Literal::new(prefix, false));
     let at = |path| Condition { path, ..Condition::default() };
     let routes = [
         ("any", Condition::default()),
         ("a", at(prefix("/a"))),
         ("a/b", at(prefix("/a/b"))),
-        ("exact", at(PathPattern::Exact("/a/b".to_owned()))),
+        ("exact", at(PathPattern::Exact(Literal::new("/a/b", false)))),
+        ("A in any case", at(PathPattern::Prefix(Literal::new("/A", true)))),
         ("post", Condition { methods: vec![Method::POST], ..at(prefix("/a")) }),
         ("host", Condition { hosts: vec![HostPattern::Below(".test".into())], ..at(prefix("/a")) }),
     ];
@@ -155,6 +164,7 @@ fn an_example_of_each_rule() {
     };
     assert_eq!(find("x", "/", &Method::GET), "any");
     assert_eq!(find("x", "/a/c", &Method::GET), "a");
+    assert_eq!(find("x", "/A/c", &Method::GET), "A in any case");
     assert_eq!(find("x", "/a/c", &Method::POST), "post");
     assert_eq!(find("x", "/a/b/c", &Method::POST), "a/b");
     assert_eq!(find("x", "/a/b", &Method::GET), "exact");
