@@ -34,6 +34,13 @@
 //! own `OnUpgrade`, which is there anyway, for WebSockets; an [`interim::Sink`], for interim
 //! responses (1xx), which hyper's server can't send.
 //!
+//! # Interim responses
+//!
+//! Those of upstreams (103 Early Hints, 102) reach the client where both sides speak HTTP/1.1. Nobody
+//! hears of those of an upstream of HTTP/2, since hyper's client has no way to tell of them, and
+//! [clients of HTTP/2](interim) get none. If hints count for more than multiplexing, ask upstreams in
+//! [HTTP/1.1](Protocol::Http1).
+//!
 //! # What is refused
 //!
 //! Requests whose end, or whose host, two servers could see differently, so that one could be
