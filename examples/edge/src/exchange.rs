@@ -141,7 +141,8 @@ impl Drop for Exchange {
             status = record.status.map(|status| status.as_u16()),
             bytes = self.bytes,
             whole = self.is_whole,
-            ms = record.start.elapsed().as_secs_f64() * 1e3,
+            // In whole microseconds, or the digits that follow say nothing.
+            ms = (record.start.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             route = record.route.as_deref(),
             backend = backend.as_deref(),
             cache = record.cache,

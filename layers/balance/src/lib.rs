@@ -58,6 +58,7 @@
 //!
 //! [`Balance`] is the Tower service that gives each request to a backend of a pool of services, and
 //! [`BalanceLayer`] its layer; for HTTP and gRPC, `Retry` around it tries again where that is safe.
+//! `proxy::Proxy` is a whole reverse proxy of these, over connections of its own.
 //!
 //! # Discovery
 //!

@@ -30,8 +30,9 @@
 //!
 //! # What a server should leave in requests
 //!
-//! In their extensions: a [`Peer`](crate::Peer), for the fields that tell upstreams of it; hyper's
-//! own `OnUpgrade`, which is there anyway, for WebSockets; an [`interim::Sink`], for interim
+//! In their extensions: a [`Peer`](crate::Peer), for the fields that tell upstreams of it (with axum,
+//! the feature `axum` finds it where `into_make_service_with_connect_info::<SocketAddr>()` is served);
+//! hyper's own `OnUpgrade`, which is there anyway, for WebSockets; an [`interim::Sink`], for interim
 //! responses (1xx), which hyper's server can't send.
 //!
 //! # Interim responses
@@ -40,6 +41,12 @@
 //! hears of those of an upstream of HTTP/2, since hyper's client has no way to tell of them, and
 //! [clients of HTTP/2](interim) get none. If hints count for more than multiplexing, ask upstreams in
 //! [HTTP/1.1](Protocol::Http1).
+//!
+//! # What is for the server to bound
+//!
+//! How many connections there are, how long a head is and takes, and how long and how slow the content
+//! of a request may be: a client that drips holds a connection to an upstream for as long.
+//! `examples/edge` in the repository has all of that, around hyper's server.
 //!
 //! # What is refused
 //!
