@@ -92,6 +92,15 @@ pub(crate) fn with_digits<T>(number: u64, read: impl FnOnce(&[u8]) -> T) -> T {
     read(digits.get(digits.len() - used..).unwrap_or(b"0"))
 }
 
+/// Whether one field may be taken for the other: by those who read fields as CGI does (RFC 3875
+/// §4.1.18), to whom `X_Host` is `X-Host`.
+pub(crate) fn is_alike(name: &HeaderName, field: &HeaderName) -> bool {
+    let (name, field) = (name.as_str().as_bytes(), field.as_str().as_bytes());
+    let is_other = |byte: u8| !byte.is_ascii_alphanumeric();
+    let mut bytes = name.iter().zip(field);
+    name.len() == field.len() && bytes.all(|(a, b)| a == b || is_other(*a) && is_other(*b))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

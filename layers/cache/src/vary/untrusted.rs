@@ -4,7 +4,7 @@ use http::header::{FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{VaryRule, push_lowercase};
-use crate::field::{Members, trim};
+use crate::field::{Members, is_alike, trim};
 use crate::key::{KeyPolicy, Sink};
 
 /// Those by which a client could deceive the origin, unless the settings say otherwise.
@@ -64,15 +64,6 @@ impl VaryRule {
         }
         rule
     }
-}
-
-/// Whether one field may be taken for the other: by those who read fields as CGI does (RFC 3875
-/// §4.1.18), to whom `X_Host` is `X-Host`.
-fn is_alike(name: &HeaderName, field: &HeaderName) -> bool {
-    let (name, field) = (name.as_str().as_bytes(), field.as_str().as_bytes());
-    let is_other = |byte: u8| !byte.is_ascii_alphanumeric();
-    let mut bytes = name.iter().zip(field);
-    name.len() == field.len() && bytes.all(|(a, b)| a == b || is_other(*a) && is_other(*b))
 }
 
 /// Whether `X-Forwarded-Host` says what `Host` does.
