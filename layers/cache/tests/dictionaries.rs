@@ -163,7 +163,14 @@ async fn with_the_same_layer_outside_what_passes_is_the_dictionary_of_what_comes
     let has = known(1).1;
     let start = Instant::now();
     let (mut codings, mut is_made) = (Vec::new(), false);
-    send(1, &[accept]).await;
+    for version in [1, 2] {
+        send(version, &[accept]).await;
+        // What comes encoded from the cache is called a dictionary if it has passed before.
+        while dictionaries.len() < version {
+            assert!(start.elapsed() < Duration::from_secs(20), "{version}");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
     while !is_made {
         let got = send(2, &[accept, ("available-dictionary", &*has)]).await;
         assert_eq!(decoded(&got, &script(1)), script(2));
@@ -176,4 +183,27 @@ async fn with_the_same_layer_outside_what_passes_is_the_dictionary_of_what_comes
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test]
+async fn all_forms_of_a_dictionary_vary_by_what_clients_have() {
+    let fields = [SCRIPT, &[("use-as-dictionary", "match=\"/*\"")]].concat();
+    let origin = Origin::new(move |_, _| {
+        let response = answer(&fields, script(1));
+        async move { response }
+    });
+    let (cache, _) = keeping(&origin, &Dictionaries::builder().build().unwrap());
+    let both = ["accept-encoding", "available-dictionary"];
+    until(&cache, "zstd", &[("accept-encoding", "zstd")], "", &script(1)).await;
+    for (status, fields) in [
+        (200, vec![]),
+        (200, vec![("accept-encoding", "zstd")]),
+        (206, vec![("range", "bytes=0-9")]),
+        (304, vec![("if-none-match", "\"v1\"")]),
+    ] {
+        let got = send(&cache, get(&fields)).await;
+        assert_eq!(got.status, status);
+        assert!(got.headers.get_all("vary").iter().eq(both), "{status}: {:?}", got.headers);
+    }
+    assert_eq!(origin.calls(), 1);
 }

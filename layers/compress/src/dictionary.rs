@@ -8,8 +8,10 @@ mod coding;
 mod delta;
 mod offer;
 mod pattern;
+mod room;
 mod settings;
 mod store;
+mod uses;
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub use self::delta::{Delta, encode_delta};
 pub(crate) use self::pattern::Pattern;
 pub(crate) use self::settings::DictionarySettings;
 pub use self::store::{Dictionaries, DictionariesBuilder};
+use self::uses::{MAX_HOST, Use, Uses};
 use crate::error::ConfigError;
 
 /// RFC 9842 §2.1
@@ -45,12 +48,9 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 31);
 /// [`Dictionaries`] makes them of responses that pass. One whose content is known beforehand, such as
 /// the last version of a script that is on disk, is put there by [`Dictionaries::add`].
 pub struct Dictionary {
-    /// Where it came from, in lower case, with a port where there was one.
-    host: String,
     hash: [u8; 32],
     content: Bytes,
-    pattern: Pattern,
-    until: Instant,
+    uses: Uses,
     #[cfg(feature = "zstd")]
     prepared: Option<std::sync::Arc<zstd::dict::EncoderDictionary<'static>>>,
 }
@@ -65,7 +65,7 @@ impl Dictionary {
     /// # Errors
     ///
     /// If the pattern isn't a path with `*` for any characters (`/app/*/main.js`), or if the content has
-    /// less than 128 bytes.
+    /// less than 128 bytes, or the host more than any has.
     pub fn new(
         host: &str,
         pattern: &str,
@@ -80,39 +80,24 @@ impl Dictionary {
                 content.len()
             )));
         }
+        if host.len() > MAX_HOST {
+            return Err(ConfigError::new(format!(
+                "a host has {MAX_HOST} bytes at the most, its port included, and this has {}",
+                host.len()
+            )));
+        }
         let hash = Sha256::digest(&content).into();
         let until = Instant::now() + fresh.min(FOR_EVER);
-        Ok(Self::prepare(host.to_ascii_lowercase(), pattern, content, hash, until))
+        Ok(Self::prepare(content, hash, Use::new(host.to_ascii_lowercase(), pattern, until)))
     }
 
-    fn prepare(
-        host: String,
-        pattern: Pattern,
-        content: Bytes,
-        hash: [u8; 32],
-        until: Instant,
-    ) -> Self {
+    fn prepare(content: Bytes, hash: [u8; 32], first: Use) -> Self {
         Self {
             #[cfg(feature = "zstd")]
             prepared: delta::prepare(&content),
-            host,
             hash,
             content,
-            pattern,
-            until,
-        }
-    }
-
-    /// The same for other requests, and for another time, but no shorter one.
-    fn renewed(&self, pattern: Pattern, until: Instant) -> Self {
-        Self {
-            host: self.host.clone(),
-            hash: self.hash,
-            content: self.content.clone(),
-            pattern,
-            until: until.max(self.until),
-            #[cfg(feature = "zstd")]
-            prepared: self.prepared.clone(),
+            uses: Uses::of(first),
         }
     }
 
@@ -126,26 +111,21 @@ impl Dictionary {
         &self.content
     }
 
-    fn is_fresh(&self) -> bool {
-        Instant::now() < self.until
-    }
-
     /// About how many bytes it takes.
     fn weight(&self) -> usize {
         #[cfg(not(feature = "zstd"))]
         let prepared = 0;
         #[cfg(feature = "zstd")]
         let prepared = self.prepared.as_ref().map_or(0, |it| it.as_cdict().sizeof());
-        size_of::<Self>() + self.host.len() + self.content.len() + prepared
+        size_of::<Self>() + Uses::WEIGHT + self.content.len() + prepared
     }
 }
 
 impl fmt::Debug for Dictionary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dictionary")
-            .field("host", &self.host)
             .field("len", &self.content.len())
-            .field("pattern", &self.pattern)
+            .field("uses", &self.uses)
             .finish_non_exhaustive()
     }
 }

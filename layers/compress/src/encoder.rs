@@ -203,7 +203,7 @@ fn codec_with(
             let content = delta.dictionary().content();
             Some(
                 len.ok_or_else(|| "it would not fit into the window".to_owned())
-                    .and_then(|len| brotli::codec_with(content, level, len)),
+                    .and_then(|len| brotli::codec_with(content, level, len, max_window)),
             )
         }
         _ => {

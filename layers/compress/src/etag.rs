@@ -154,6 +154,12 @@ fn plain_of(tag: &[u8], tags: EntityTags) -> Option<(Vec<u8>, Option<Mark>)> {
     }
 }
 
+/// The tag from which that of an encoded form was made, if it is one, or else the tag itself.
+#[cfg(feature = "dictionary")]
+pub(crate) fn unmarked(tag: &[u8], tags: EntityTags) -> Vec<u8> {
+    plain_of(tag, tags).map_or_else(|| tag.to_vec(), |(plain, _)| plain)
+}
+
 impl Mapped {
     /// Gives a 304 the tag of the form that the client has. Whether the answer is about one.
     pub(crate) fn restore(

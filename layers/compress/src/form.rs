@@ -56,19 +56,19 @@ impl Form {
 }
 
 /// What the entity tag of an encoded form has that the plain one's doesn't. With a dictionary it tells
-/// which one, since the bytes depend on it: `dcz-0123abcd`.
+/// which one, since the bytes depend on it: `dcz-0123456789abcdef`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Coding(Encoding),
     #[cfg(feature = "dictionary")]
-    Delta(DictionaryCoding, [u8; 4]),
+    Delta(DictionaryCoding, [u8; 8]),
 }
 
 impl Mark {
     #[cfg(feature = "dictionary")]
     fn of(delta: &Delta) -> Self {
-        let [a, b, c, d, ..] = *delta.dictionary().hash();
-        Self::Delta(delta.coding(), [a, b, c, d])
+        let first = delta.dictionary().hash().first_chunk().copied().unwrap_or_default();
+        Self::Delta(delta.coding(), first)
     }
 
     /// Reads one.
@@ -81,9 +81,9 @@ impl Mark {
         for coding in DictionaryCoding::ALL {
             let digits = text.strip_prefix(coding.name().as_bytes());
             let Some(digits) = digits.and_then(|text| text.strip_prefix(b"-")) else { continue };
-            let digits = std::str::from_utf8(digits).ok().filter(|text| text.len() == 8);
+            let digits = std::str::from_utf8(digits).ok().filter(|text| text.len() == 16);
             let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-            return Some(Self::Delta(coding, u32::from_str_radix(digits, 16).ok()?.to_be_bytes()));
+            return Some(Self::Delta(coding, u64::from_str_radix(digits, 16).ok()?.to_be_bytes()));
         }
         None
     }
@@ -92,7 +92,7 @@ impl Mark {
         match self {
             Self::Coding(encoding) => encoding.name().to_owned(),
             #[cfg(feature = "dictionary")]
-            Self::Delta(coding, hash) => format!("{coding}-{:08x}", u32::from_be_bytes(hash)),
+            Self::Delta(coding, hash) => format!("{coding}-{:016x}", u64::from_be_bytes(hash)),
         }
     }
 

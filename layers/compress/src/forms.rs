@@ -35,6 +35,7 @@ impl Offer {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn choose(&self, accept: &AcceptEncoding) -> Option<Encoding> {
         let chosen = accept.choose(self.encodings.iter().copied().flatten());
         chosen.filter(|_| !self.is_short || !accept.accepts_identity())
@@ -80,6 +81,7 @@ impl Policy {
     pub fn make_encoded(&self, response: &mut HeaderMap, encoding: Encoding) {
         let form = Form::Coding(encoding);
         fields::make_encoded(response, &form, self.settings().entity_tags);
+        self.add_vary(response);
     }
 
     /// Makes the head of a plain form that of its difference from a dictionary, without its length.
@@ -94,13 +96,19 @@ impl Policy {
     pub fn make_plain(&self, response: &mut HeaderMap, len: usize) {
         fields::make_decoded(response);
         etag::weaken(response);
-        add_vary(response);
+        self.add_vary(response);
         response.insert(CONTENT_LENGTH, len.into());
     }
 
-    /// Says in `Vary` that there are several forms.
+    /// Says in `Vary` that there are several forms, by dictionaries as well if the response is one itself.
     pub fn add_vary(&self, response: &mut HeaderMap) {
         add_vary(response);
+        #[cfg(feature = "dictionary")]
+        if self.settings().dictionaries.is_some()
+            && response.contains_key(crate::dictionary::USE_AS_DICTIONARY)
+        {
+            crate::policy::add_vary_by(response, &crate::dictionary::AVAILABLE_DICTIONARY);
+        }
     }
 
     /// The conditions of a request that names a form by its entity tag; `None` if it names none, so that
@@ -127,7 +135,7 @@ impl Policy {
         let offered = self.offered(response);
         if conditions.mapped.restore(response, &conditions.accept, offered) {
             // RFC 9110 §15.4.5: as 200 would have said it.
-            add_vary(response);
+            self.add_vary(response);
         }
     }
 }

@@ -87,6 +87,7 @@ impl Answer<'_> {
     {
         if self.parts.status == StatusCode::NOT_MODIFIED {
             let Self { policy, asked, delta, parts } = &mut self;
+            delta.renew(policy, &parts.headers);
             if let Some(mapped) = mapped {
                 mapped.restore(&mut parts.headers, &asked.accept, &policy.settings().encodings);
             }
@@ -97,7 +98,7 @@ impl Answer<'_> {
             delta.add_vary(policy, &mut parts.headers);
         }
         let len = self.length(&body);
-        let kept = self.delta.mark(self.policy, &mut self.parts);
+        let kept = self.delta.mark(self.policy, &mut self.parts, len);
         let form = match self.form(len) {
             Ok(form) => form,
             Err(reason) => {
@@ -121,8 +122,9 @@ impl Answer<'_> {
             (Look::Whole(there), Some(announced)) if there as u64 != announced => Look::More,
             _ => look,
         };
-        let (form, sure) = match look {
-            Look::More => (form, source.size_hint().exact()),
+        let (form, len) = match look {
+            // If it is announced, `Encode` sees to it that the encoder is told the truth.
+            Look::More => (form, len),
             // It may be shorter than it had to be taken for.
             Look::Whole(len) => match self.form(Some(len as u64)) {
                 Ok(form) => (form, Some(len as u64)),
@@ -131,7 +133,7 @@ impl Answer<'_> {
         };
         let settings = self.policy.settings();
         // Without memory for an encoder, the plain form is still there.
-        let Ok(mut encoder) = Encoder::streaming(&form, form.level_now(&settings.levels), sure)
+        let Ok(mut encoder) = Encoder::streaming(&form, form.level_now(&settings.levels), len)
         else {
             return self.leave(Reason::NotAccepted, CompressBody::seen(source));
         };

@@ -4,144 +4,26 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support {
+    pub(crate) mod dictionaries;
     pub(crate) mod plain;
 }
 
-use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use support::plain::{field, plain};
+use support::dictionaries::*;
+use support::plain::field;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_keep_compress::{
     CompressLayer, Delta, Dictionaries, Dictionary, DictionaryCoding, LeaveUncompressed,
     encode_delta,
 };
-
-const KEPT: (&str, &str) = ("cache-control", "public, max-age=3600");
-const YEAR: Duration = Duration::from_secs(31_536_000);
-
-/// A script that is like no other, but for its versions.
-fn script(len: usize, version: u32) -> Vec<u8> {
-    let (mut text, mut seed) = (Vec::with_capacity(len + 40), 7_u32);
-    while text.len() < len {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let version = if seed % 97 == 0 { version } else { 0 };
-        text.extend_from_slice(format!("f({seed:x},{version});\n").as_bytes());
-    }
-    text.truncate(len);
-    text
-}
-
-fn name_of(content: &[u8]) -> String {
-    let item = sfv::Item::new(sfv::BareItem::ByteSequence(Sha256::digest(content).to_vec()));
-    sfv::FieldType::serialize(&item)
-}
-
-/// Decodes by the dictionary; the head must name it.
-fn decoded(coding: &str, encoded: &[u8], dictionary: &[u8]) -> Vec<u8> {
-    let (magic, rest) = match coding {
-        "dcz" => (&[0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0][..], &encoded[40..]),
-        "dcb" => (&[0xff, 0x44, 0x43, 0x42][..], &encoded[36..]),
-        other => return plain(other, encoded),
-    };
-    assert_eq!(
-        &encoded[..encoded.len() - rest.len()],
-        [magic, &Sha256::digest(dictionary)].concat()
-    );
-    let mut plain = Vec::new();
-    if coding == "dcz" {
-        // All of it, skippable frame included, is what a decoder of zstd reads.
-        let mut reader = zstd::stream::read::Decoder::with_dictionary(encoded, dictionary).unwrap();
-        reader.window_log_max(23).unwrap();
-        reader.read_to_end(&mut plain).unwrap();
-    } else {
-        let reader =
-            brotli::Decompressor::new_with_custom_dict(rest, 4096, dictionary.to_vec().into());
-        { reader }.read_to_end(&mut plain).unwrap();
-    }
-    plain
-}
-
-fn dictionaries() -> Dictionaries {
-    Dictionaries::builder().build().unwrap()
-}
-
-fn layer(dictionaries: &Dictionaries) -> CompressLayer {
-    CompressLayer::builder()
-        .dictionaries(dictionaries.clone())
-        .dictionary("/app/*.js")
-        .build()
-        .unwrap()
-}
-
-/// One that knows the first version.
-fn knowing(content: &[u8]) -> CompressLayer {
-    let known = dictionaries();
-    known.add(Dictionary::new("example.com", "/app/*.js", content.to_vec(), YEAR).unwrap());
-    layer(&known)
-}
-
-struct Answer {
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn coding(&self) -> &str {
-        field(&self.headers, "content-encoding").unwrap_or("identity")
-    }
-
-    fn vary(&self) -> Vec<&str> {
-        self.headers.get_all("vary").iter().map(|line| line.to_str().unwrap()).collect()
-    }
-}
-
-async fn send(layer: &CompressLayer, request: Request<()>, response: Response<Vec<u8>>) -> Answer {
-    let response = response.map(Full::<Bytes>::from);
-    let mut response = Some(response);
-    let service = service_fn(move |_: Request<()>| {
-        let response = response.take().unwrap();
-        async move { Ok::<_, std::convert::Infallible>(response) }
-    });
-    let response = layer.layer(service).oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    Answer { headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
-}
-
-fn get(path: &str, fields: &[(&str, &str)]) -> Request<()> {
-    let mut builder = Request::get(path).header("host", "example.com");
-    for (name, value) in fields {
-        builder = builder.header(*name, *value);
-    }
-    builder.body(()).unwrap()
-}
-
-fn js(fields: &[(&str, &str)], content: Vec<u8>) -> Response<Vec<u8>> {
-    let mut builder = Response::builder().header("content-type", "text/javascript");
-    for (name, value) in fields {
-        builder = builder.header(*name, *value);
-    }
-    builder.body(content).unwrap()
-}
-
-/// Waits until what passed has become a dictionary: that happens on another thread.
-async fn settled(dictionaries: &Dictionaries, len: usize) {
-    for _ in 0..500 {
-        if dictionaries.len() >= len {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no dictionary was made");
-}
 
 #[tokio::test]
 async fn a_new_version_is_told_by_the_one_before() {
@@ -170,7 +52,7 @@ async fn a_new_version_is_told_by_the_one_before() {
 
     // The tag tells which dictionary it was, and goes back as it came.
     let tag = field(&second.headers, "etag").unwrap();
-    assert!(tag.starts_with("\"abc--dcz-") && tag.len() == 19, "{tag}");
+    assert!(tag.starts_with("\"abc--dcz-") && tag.len() == 27, "{tag}");
 }
 
 #[tokio::test]
@@ -187,8 +69,8 @@ async fn the_entity_tag_of_a_difference_is_recognised() {
         });
         let name = name_of(&script(5000, 1));
         let hash = Sha256::digest(script(5000, 1));
-        let tag =
-            format!("\"abc--dcz-{:02x}{:02x}{:02x}{:02x}\"", hash[0], hash[1], hash[2], hash[3]);
+        let first = u64::from_be_bytes(hash[..8].try_into().unwrap());
+        let tag = format!("\"abc--dcz-{first:016x}\"");
         let has = if has == "the same" { name } else { has.to_owned() };
         let fields = [
             ("accept-encoding", accept),
@@ -291,129 +173,6 @@ async fn who_has_another_dictionary_gets_no_difference() {
 }
 
 #[tokio::test]
-async fn what_is_somebody_s_never_becomes_a_dictionary() {
-    let known = dictionaries();
-    let layer = layer(&known);
-    let content = script(20_000, 1);
-    let own = ("use-as-dictionary", "match=\"/app/*\"");
-    let age = ("cache-control", "max-age=60");
-    for (why, request, response) in [
-        ("private", vec![], vec![("cache-control", "private, max-age=60"), own]),
-        ("not stored", vec![], vec![("cache-control", "no-store"), own]),
-        ("a cookie is set", vec![], vec![KEPT, own, ("set-cookie", "a=b")]),
-        ("it varies by cookies", vec![], vec![KEPT, own, ("vary", "cookie")]),
-        ("with a token", vec![("authorization", "Bearer x")], vec![age, own]),
-        ("with a cookie", vec![("cookie", "a=b")], vec![age, own]),
-        ("never fresh", vec![], vec![own]),
-        ("encoded", vec![], vec![KEPT, own, ("content-encoding", "x")]),
-        ("of another type", vec![], vec![KEPT, ("use-as-dictionary", "match=\"/*\", type=x")]),
-        ("unreadable", vec![("sec-fetch-mode", "no-cors")], vec![KEPT, own]),
-    ] {
-        send(&layer, get("/app/1.js", &request), js(&response, content.clone())).await;
-        // What was begun would be done by then.
-        tokio::task::spawn_blocking(|| ()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(known.is_empty(), "{why}");
-    }
-    // Nor does the layer tell the client to keep it.
-    let answer = send(&layer, get("/app/1.js", &[]), js(&[], content.clone())).await;
-    assert_eq!(field(&answer.headers, "use-as-dictionary"), None);
-    let mut secret = js(&[KEPT, own], content.clone());
-    secret.extensions_mut().insert(LeaveUncompressed);
-    send(&layer, get("/app/1.js", &[]), secret).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(known.is_empty());
-
-    send(&layer, get("/app/1.js", &[("cookie", "a=b")]), js(&[KEPT, own], content)).await;
-    settled(&known, 1).await;
-}
-
-#[tokio::test]
-async fn a_body_becomes_a_dictionary_only_when_all_of_it_has_passed() {
-    let known = dictionaries();
-    let layer = layer(&known);
-    let parts = [script(20_000, 1), script(20_000, 2)];
-    let body = |fails: bool| {
-        let [first, second] = parts.clone().map(|part| Ok(Frame::data(Bytes::from(part))));
-        let last = if fails { Err("torn") } else { second };
-        StreamBody::new(stream::iter([first, last]))
-    };
-    let ask = |fails| {
-        let body = body(fails);
-        let response = js(&[KEPT], Vec::new()).map(|_| body.boxed());
-        let mut response = Some(response);
-        let service = service_fn(move |_: Request<()>| {
-            let response = response.take().unwrap();
-            async move { Ok::<_, std::convert::Infallible>(response) }
-        });
-        layer.clone().layer(service).oneshot(get("/app/1.js", &[]))
-    };
-    assert!(ask(true).await.unwrap().into_body().collect().await.is_err());
-    let mut left = ask(false).await.unwrap().into_body();
-    left.frame().await.unwrap().unwrap();
-    drop(left);
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(known.is_empty());
-
-    ask(false).await.unwrap().into_body().collect().await.unwrap();
-    settled(&known, 1).await;
-    let (has, new) = (name_of(&parts.concat()), script(30_000, 3));
-    let fields = [("accept-encoding", "dcz"), ("available-dictionary", &*has)];
-    let answer = send(&layer, get("/app/2.js", &fields), js(&[], new.clone())).await;
-    assert_eq!(decoded(answer.coding(), &answer.body, &parts.concat()), new);
-}
-
-#[tokio::test]
-async fn memory_is_bounded() {
-    let known = Dictionaries::builder().max_bytes(4 << 20).max_len(1 << 20).build().unwrap();
-    let layer = layer(&known);
-    for version in 0..30 {
-        let content = script(300_000, version);
-        let path = format!("/app/{version}.js");
-        send(&layer, get(&path, &[]), js(&[KEPT], content)).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(known.weight() <= 4 << 20, "{}", known.weight());
-    }
-    settled(&known, 1).await;
-    let before = known.len();
-    send(&layer, get("/app/long.js", &[]), js(&[KEPT], script((1 << 20) + 1, 1))).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(known.len(), before, "it is too long");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dictionary_is_used_for_as_long_as_clients_keep_it() {
-    let (old, new) = (script(20_000, 1), script(20_000, 2));
-    let known = dictionaries();
-    let hour = Duration::from_secs(3600);
-    known.add(Dictionary::new("example.com", "/app/*", old.clone(), hour).unwrap());
-    let layer = layer(&known);
-    let has = name_of(&old);
-    let fields = [("accept-encoding", "br, dcz"), ("available-dictionary", &*has)];
-    let ask = || send(&layer, get("/app/2.js", &fields), js(&[], new.clone()));
-    tokio::time::advance(Duration::from_secs(3599)).await;
-    assert_eq!(ask().await.coding(), "dcz");
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(ask().await.coding(), "br");
-}
-
-#[tokio::test]
-async fn a_version_that_is_known_is_not_taken_in_again() {
-    let known = dictionaries();
-    let layer = layer(&known);
-    let tag = ("etag", "\"1\"");
-    send(&layer, get("/app/1.js", &[]), js(&[KEPT, tag], script(20_000, 1))).await;
-    settled(&known, 1).await;
-    // Other content under the same tag would be another dictionary, if it were looked at.
-    send(&layer, get("/app/1.js", &[]), js(&[KEPT, tag], script(20_000, 2))).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(known.len(), 1);
-    let tag = ("etag", "\"2\"");
-    send(&layer, get("/app/1.js", &[]), js(&[KEPT, tag], script(20_000, 2))).await;
-    settled(&known, 2).await;
-}
-
-#[tokio::test]
 async fn head_has_the_fields_of_get() {
     let (old, new) = (script(20_000, 1), script(20_000, 2));
     let layer = knowing(&old);
@@ -428,21 +187,6 @@ async fn head_has_the_fields_of_get() {
     assert!(head.body.is_empty());
     get.headers.remove("content-length");
     assert_eq!(head.headers, get.headers);
-}
-
-#[tokio::test]
-async fn what_many_ask_for_at_once_becomes_one_dictionary() {
-    let known = dictionaries();
-    let layer = layer(&known);
-    // Without a version by which it could be known.
-    let answers = async || {
-        send(&layer, get("/app/1.js", &[]), js(&[KEPT], script(200_000, 1))).await;
-    };
-    futures_util::future::join_all((0..20).map(|_| answers())).await;
-    settled(&known, 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(known.len(), 1);
-    assert!(known.weight() < 2_000_000, "{}", known.weight());
 }
 
 proptest! {
@@ -494,10 +238,71 @@ proptest! {
             let has = name_of(&old);
             let fields = [("accept-encoding", accept), ("available-dictionary", &*has)];
             let response = service.call(get("/app/2.js", &fields)).await.unwrap();
-            let coding = field(response.headers(), "content-encoding").unwrap_or("identity").to_owned();
+            let coding = field(response.headers(), "content-encoding").unwrap().to_owned();
             (coding, response.into_body().collect().await.unwrap().to_bytes())
         });
+        // Brotli must know how long it is, and that the dictionary is short.
+        let is_known = announced || content.len() < 16 * 1024;
+        let expected = match accept {
+            "dcz" => "dcz",
+            _ if is_known && old_len <= 64 * 1024 => "dcb",
+            _ => "br",
+        };
+        prop_assert_eq!(&coding, expected);
         prop_assert_eq!(decoded(&coding, &body, &old), content);
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_announced_is_relied_on_and_enforced() {
+    let (old, new) = (script(50_000, 1), script(100_000, 2));
+    let layer = knowing(&old);
+    let has = name_of(&old);
+    let ask = async |accept: &str, announced: usize| {
+        let part = Ok::<_, std::io::Error>(Frame::data(Bytes::from(new.clone())));
+        let response = Response::builder().header("content-type", "text/javascript");
+        let response = response.header("content-length", announced);
+        let mut response = Some(response.body(StreamBody::new(stream::iter([part]))).unwrap());
+        let service = service_fn(move |_: Request<()>| {
+            let response = response.take().unwrap();
+            async move { Ok::<_, std::convert::Infallible>(response) }
+        });
+        let fields = [("accept-encoding", accept), ("available-dictionary", &*has)];
+        let response = layer.layer(service).oneshot(get("/app/2.js", &fields)).await.unwrap();
+        let coding = field(response.headers(), "content-encoding").unwrap().to_owned();
+        (coding, response.into_body().collect().await.map(http_body_util::Collected::to_bytes))
+    };
+    for accept in ["dcb", "dcz"] {
+        let (coding, body) = ask(accept, new.len()).await;
+        assert_eq!(coding, accept);
+        let body = body.unwrap();
+        assert_eq!(decoded(accept, &body, &old), new);
+        for wrong in [new.len() - 1, new.len() + 1] {
+            assert!(ask(accept, wrong).await.1.is_err(), "{accept} {wrong}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_would_take_too_much_memory_is_sent_without_a_dictionary() {
+    let mib = 1 << 20;
+    for (accept, dictionary, len, coding) in [
+        ("dcz, zstd", 1000, 2 * mib, "dcz"),
+        ("dcz, zstd", 1000, 2 * mib + 1, "zstd"),
+        ("dcb, br", 64 * 1024, 100_000, "dcb"),
+        ("dcb, br", 64 * 1024 + 1, 100_000, "br"),
+        ("dcb, br", 1000, mib / 2 - 16 - 1000, "dcb"),
+        ("dcb, br", 1000, mib / 2 - 16 - 1000 + 1, "br"),
+    ] {
+        let old = script(dictionary, 1);
+        let has = name_of(&old);
+        let fields = [("accept-encoding", accept), ("available-dictionary", &*has)];
+        let mut request = get("/app/2.js", &fields);
+        // Its head says what comes, and nothing is compressed.
+        *request.method_mut() = http::Method::HEAD;
+        let response = js(&[("content-length", &len.to_string())], Vec::new());
+        let answer = send(&knowing(&old), request, response).await;
+        assert_eq!(answer.coding(), coding, "{len} bytes by {dictionary}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! What of a request decides on dictionaries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, ETAG, HOST, LAST_MODIFIED, ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, ETAG,
+    HOST, LAST_MODIFIED, ORIGIN,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use sfv::{BareItem, Item, Parser};
@@ -11,7 +13,10 @@ use tokio::time::Instant;
 
 use super::clean;
 use super::pattern::Pattern;
+use super::store::{Name, name};
+use super::uses::{MAX_HOST, Use};
 use super::{AVAILABLE_DICTIONARY, Dictionaries, Dictionary, USE_AS_DICTIONARY};
+use crate::etag::{self, EntityTags};
 use crate::policy::ResponseHead;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -36,8 +41,8 @@ pub struct AskedDictionary {
 enum Readable {
     Yes,
     No,
-    /// If the response allows this origin.
-    By(Option<HeaderValue>),
+    /// If the response allows this origin, for requests with credentials where it was one.
+    By(Option<HeaderValue>, bool),
 }
 
 /// A response that may become a dictionary.
@@ -45,13 +50,22 @@ enum Readable {
 pub(crate) struct Found {
     pub(super) host: String,
     pub(super) pattern: Pattern,
-    pub(super) until: Instant,
-    /// By which it is known without its content: where it came from, and its version.
-    pub(super) version: Option<(String, HeaderValue)>,
+    pub(super) lifetime: Duration,
+    /// How long it is, if it says so. It is not too long then.
+    pub(super) len: Option<usize>,
+    /// Where it came from, and its version: by which it is known without its content.
+    pub(super) resource: Name,
+    pub(super) validator: Option<Name>,
+}
+
+impl Found {
+    pub(super) fn to_use(&self) -> Use {
+        Use::new(self.host.clone(), self.pattern.clone(), Instant::now() + self.lifetime)
+    }
 }
 
 impl AskedDictionary {
-    /// That of a request; `None` if it doesn't say to which host it is.
+    /// That of a request; `None` if it doesn't say to which host it is, or if that can be none.
     pub fn of(
         method: &Method,
         uri: &Uri,
@@ -62,10 +76,12 @@ impl AskedDictionary {
             Some(authority) => authority.as_str(),
             None => headers.get(HOST)?.to_str().ok()?,
         };
+        if host.len() > MAX_HOST {
+            return None;
+        }
         let host = host.to_ascii_lowercase();
-        let available = available(headers)
-            .and_then(|hash| dictionaries.get(&host, hash))
-            .filter(|dictionary| dictionary.pattern.matches(uri.path()));
+        let available =
+            available(headers).and_then(|hash| dictionaries.get(&host, hash, uri.path()));
         Some(Self {
             method: method.clone(),
             uri: uri.clone(),
@@ -88,39 +104,83 @@ impl AskedDictionary {
     }
 
     /// Says in a response that it is a dictionary for requests that match `pattern`, unless it says
-    /// something of the kind, or isn't for everybody.
-    pub(crate) fn mark(&self, status: StatusCode, response: &mut HeaderMap, pattern: &HeaderValue) {
+    /// something of the kind, or isn't for everybody. Whether it was said.
+    pub(crate) fn mark(
+        &self,
+        status: StatusCode,
+        response: &mut HeaderMap,
+        pattern: &HeaderValue,
+    ) -> bool {
         let is_clean = status == StatusCode::OK
             && matches!(self.method, Method::GET | Method::HEAD)
             && clean::lifetime(response, self.with_credentials).is_some()
             && self.readable.is_readable(response);
-        if is_clean && !response.contains_key(USE_AS_DICTIONARY) {
+        let is_new = is_clean && !response.contains_key(USE_AS_DICTIONARY);
+        if is_new {
             response.insert(USE_AS_DICTIONARY, pattern.clone());
         }
+        is_new
     }
 
-    /// Whether the response with this head becomes a dictionary, once all of it was seen.
-    pub(crate) fn found(&self, head: &ResponseHead<'_>) -> Option<Found> {
+    /// The response with this head, if it can be a dictionary once all of it was seen in its plain form.
+    /// `len` is how long it says that it is.
+    pub(crate) fn found(
+        &self,
+        head: &ResponseHead<'_>,
+        len: Option<u64>,
+        tags: EntityTags,
+    ) -> Option<Found> {
         let response = head.headers();
         if !response.contains_key(USE_AS_DICTIONARY)
-            || self.method != Method::GET
+            || !matches!(self.method, Method::GET | Method::HEAD)
             || head.status() != StatusCode::OK
-            || response.contains_key(http::header::CONTENT_ENCODING)
             || !self.readable.is_readable(response)
         {
             return None;
         }
-        let pattern = clean::pattern(response)?;
-        let lifetime = clean::lifetime(response, self.with_credentials)?;
-        let version = response.get(ETAG).or_else(|| response.get(LAST_MODIFIED));
-        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
         Some(Found {
             host: self.host.clone(),
-            pattern,
-            until: Instant::now() + lifetime,
-            version: version.map(|version| (format!("{}{target}", self.host), version.clone())),
+            pattern: clean::pattern(response)?,
+            lifetime: clean::lifetime(response, self.with_credentials)?,
+            len: len.and_then(|len| len.try_into().ok()),
+            resource: self.resource(),
+            validator: validator(response, tags),
         })
     }
+
+    /// Whether the client gets content.
+    pub(crate) fn is_get(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// The client goes on to keep what it has, by a 304 with these fields.
+    pub(crate) fn renew(
+        &self,
+        not_modified: &HeaderMap,
+        dictionaries: &Dictionaries,
+        tags: EntityTags,
+    ) {
+        if self.is_get()
+            && let Some(validator) = validator(not_modified, tags)
+        {
+            dictionaries.renew(&self.host, &self.resource(), validator, |before| {
+                clean::renewal(not_modified, self.with_credentials, before)
+            });
+        }
+    }
+
+    fn resource(&self) -> Name {
+        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
+        name([self.host.as_bytes(), target.as_bytes()])
+    }
+}
+
+/// What names the version of a response, in whatever coding that is.
+fn validator(response: &HeaderMap, tags: EntityTags) -> Option<Name> {
+    if let Some(tag) = response.get(ETAG) {
+        return Some(name([&*etag::unmarked(tag.as_bytes(), tags)]));
+    }
+    Some(name([response.get(LAST_MODIFIED)?.as_bytes()]))
 }
 
 /// The hash that a request names (RFC 9842 §2.2).
@@ -142,17 +202,25 @@ impl Readable {
         {
             return Self::Yes;
         }
-        if is(SEC_FETCH_MODE, "cors") { Self::By(headers.get(ORIGIN).cloned()) } else { Self::No }
+        if !is(SEC_FETCH_MODE, "cors") {
+            return Self::No;
+        }
+        let with_credentials = headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
+        Self::By(headers.get(ORIGIN).cloned(), with_credentials)
     }
 
     fn is_readable(&self, response: &HeaderMap) -> bool {
         match self {
             Self::Yes => true,
             Self::No => false,
-            Self::By(origin) => match (origin, response.get(ACCESS_CONTROL_ALLOW_ORIGIN)) {
-                (Some(origin), Some(allowed)) => allowed == "*" || allowed == origin,
-                _ => false,
-            },
+            // Fetch §4.10, the CORS check: `*` stands for requests without credentials alone.
+            Self::By(origin, with_credentials) => {
+                let allows = |name, value: &str| response.get(name).is_some_and(|it| it == value);
+                let is_any = !with_credentials && allows(ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+                let is_this = response.get(ACCESS_CONTROL_ALLOW_ORIGIN) == origin.as_ref()
+                    && (!with_credentials || allows(ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"));
+                origin.is_some() && (is_any || is_this)
+            }
         }
     }
 }
@@ -190,5 +258,23 @@ mod tests {
         assert!(!readable(&[cross, mode("cors"), from], None));
         assert!(!readable(&[cross, mode("cors")], Some("*")));
         assert!(!readable(&[cross, mode("no-cors"), from], Some("*")));
+    }
+
+    #[test]
+    fn with_credentials_a_page_reads_only_what_says_so() {
+        let readable = |request: (&'static str, &str), response: &[(&'static str, &str)]| {
+            let (mode, from) = (("sec-fetch-mode", "cors"), ("origin", "https://a"));
+            Readable::of(&fields(&[mode, from, request])).is_readable(&fields(response))
+        };
+        let allows = |origin| ("access-control-allow-origin", origin);
+        let credentials = ("access-control-allow-credentials", "true");
+        for with in [("cookie", "a=b"), ("authorization", "Basic eA==")] {
+            assert!(!readable(with, &[allows("*")]));
+            assert!(!readable(with, &[allows("*"), credentials]));
+            assert!(!readable(with, &[allows("https://a")]));
+            assert!(!readable(with, &[allows("https://b"), credentials]));
+            assert!(readable(with, &[allows("https://a"), credentials]));
+        }
+        assert!(readable(("x", "y"), &[allows("https://a")]));
     }
 }

@@ -35,9 +35,7 @@ pub(super) fn pattern(response: &HeaderMap) -> Option<Pattern> {
 /// It is stricter than what a shared cache may store (RFC 9111 §3): a difference tells something of
 /// what it was made from (RFC 9842 §9.2).
 pub(super) fn lifetime(response: &HeaderMap, with_credentials: bool) -> Option<Duration> {
-    let is_personal = response.contains_key(SET_COOKIE)
-        || ["*", "cookie", "authorization"].iter().any(|name| has_member(response, &VARY, name));
-    if is_personal {
+    if is_personal(response) {
         return None;
     }
     let (mut is_public, mut fresh, mut stale) = (false, None::<u64>, 0);
@@ -64,6 +62,25 @@ pub(super) fn lifetime(response: &HeaderMap, with_credentials: bool) -> Option<D
     // What is allowed to be served stale can still be used (RFC 9842 §2.2.1).
     let all = Duration::from_secs(fresh.saturating_add(stale)).min(FOR_EVER);
     (!all.is_zero()).then_some(all)
+}
+
+/// For how long clients keep what a 304 is about, of which it was said `before` for how long.
+pub(super) fn renewal(
+    not_modified: &HeaderMap,
+    with_credentials: bool,
+    before: Duration,
+) -> Option<Duration> {
+    // RFC 9111 §3.2: what it doesn't say is as it was.
+    if not_modified.contains_key(CACHE_CONTROL) {
+        lifetime(not_modified, with_credentials)
+    } else {
+        (!is_personal(not_modified)).then_some(before)
+    }
+}
+
+fn is_personal(response: &HeaderMap) -> bool {
+    response.contains_key(SET_COOKIE)
+        || ["*", "cookie", "authorization"].iter().any(|name| has_member(response, &VARY, name))
 }
 
 #[cfg(test)]

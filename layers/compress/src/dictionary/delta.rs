@@ -13,7 +13,14 @@ const PREPARED_LEVEL: i32 = 3;
 
 /// Brotli has no dictionaries that are prepared: each body hashes it again, which takes about a
 /// millisecond for 100 KiB. So longer ones aren't used while clients wait.
-const MAX_UNPREPARED: usize = 256 * 1024;
+const MAX_UNPREPARED: u64 = 64 * 1024;
+
+/// The longest content that is sent as a difference while it is made. The window holds all of it, so that
+/// it counts as memory: no stream takes more than the guide says.
+const MAX_STREAMED: u64 = 2 << 20;
+
+/// The same for Brotli, with the dictionary, which has to be there as well.
+const MAX_STREAMED_BROTLI: u64 = (512 << 10) - 16;
 
 /// The largest window of Brotli, without the 16 bytes that can't be used (RFC 7932 §9.1). Its encoder
 /// keeps the dictionary there.
@@ -75,11 +82,16 @@ impl Delta {
 
     /// The same, while a client waits.
     pub(crate) fn suits_now(&self, len: Option<u64>) -> bool {
-        let is_fast = match self.coding {
-            DictionaryCoding::Dcz => true,
-            DictionaryCoding::Dcb => self.dictionary.content.len() <= MAX_UNPREPARED,
+        let dictionary = self.dictionary.content.len() as u64;
+        let is_cheap = match self.coding {
+            // Without a length, the window is as small as without a dictionary.
+            DictionaryCoding::Dcz => len.is_none_or(|len| len <= MAX_STREAMED),
+            DictionaryCoding::Dcb => {
+                dictionary <= MAX_UNPREPARED
+                    && len.is_some_and(|len| len <= MAX_STREAMED_BROTLI - dictionary)
+            }
         };
-        is_fast && self.suits(len)
+        is_cheap && self.suits(len)
     }
 
     /// What stands before the encoded data (RFC 9842 §4, §5).

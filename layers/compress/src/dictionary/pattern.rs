@@ -9,16 +9,19 @@ use crate::error::ConfigError;
 /// the client's to judge: a dictionary is public, so one that misjudges harms itself alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// The parts between the `*`: at least one.
-    Path(Vec<String>),
+    /// A path with `*`.
+    Path(Box<str>),
     ByClient,
 }
+
+/// The longest pattern that is one, in bytes.
+pub(super) const MAX_PATTERN: usize = 512;
 
 impl Pattern {
     /// Reads what a handler wrote. `None` if it can't be a pattern for dictionaries.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         // Groups with regular expressions are not allowed, and nothing else has parentheses.
-        if text.is_empty() || text.contains('(') {
+        if text.is_empty() || text.len() > MAX_PATTERN || text.contains('(') {
             return None;
         }
         Some(Self::path(text).unwrap_or(Self::ByClient))
@@ -29,29 +32,28 @@ impl Pattern {
         Self::path(text).ok_or_else(|| {
             ConfigError::new(format!(
                 "{text:?} is no pattern for dictionaries: write a path with `*` for any characters, \
-                 such as `/app/*.js`"
+                 such as `/app/*.js`, of {MAX_PATTERN} bytes at the most"
             ))
         })
     }
 
     fn path(text: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/*-._~!$&',;=@%".contains(&byte);
-        let is_path = text.starts_with('/') && !text.starts_with("//");
-        (is_path && text.bytes().all(plain))
-            .then(|| Self::Path(text.split('*').map(str::to_owned).collect()))
+        let is_path = text.starts_with('/') && !text.starts_with("//") && text.len() <= MAX_PATTERN;
+        (is_path && text.bytes().all(plain)).then(|| Self::Path(text.into()))
     }
 
     /// Whether a request for this path may be answered by the dictionary.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        let Self::Path(parts) = self else { return true };
-        let [first, rest @ ..] = &**parts else { return false };
-        let Some(mut left) = path.strip_prefix(&**first) else { return false };
-        let [middle @ .., last] = rest else { return left.is_empty() };
-        for part in middle {
-            let Some(at) = left.find(&**part) else { return false };
+        let Self::Path(pattern) = self else { return true };
+        let Some((first, rest)) = pattern.split_once('*') else { return path == &**pattern };
+        let Some(mut left) = path.strip_prefix(first) else { return false };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        for part in middle.split('*') {
+            let Some(at) = left.find(part) else { return false };
             left = left.get(at + part.len()..).unwrap_or_default();
         }
-        left.ends_with(&**last)
+        left.ends_with(last)
     }
 }
 
@@ -92,6 +94,8 @@ mod tests {
             assert!(Pattern::parse_path(by_client).unwrap_err().to_string().contains("/app/*.js"));
         }
         assert_eq!(Pattern::parse(""), None);
+        let long = format!("/{}", "a".repeat(MAX_PATTERN));
+        assert!(Pattern::parse(&long).is_none() && Pattern::parse_path(&long).is_err());
         assert_eq!(Pattern::parse("/v(\\d+)/x.js"), None);
     }
 }

@@ -1,31 +1,36 @@
 //! The dictionaries that there are, in bounded memory.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::asked::Found;
+use super::capture::Kept;
+use super::room::Room;
+use super::uses::Use;
 use super::{Dictionary, MIN_LEN};
 use crate::error::ConfigError;
 
 /// Of how many resources it is remembered which version was seen last.
 const RESOURCES: usize = 4096;
 
+/// How long a response that names no version is taken for the one that was seen before.
+const UNNAMED: Duration = Duration::from_secs(10);
+
 /// The dictionaries of a [`CompressLayer`](crate::CompressLayer), or of several: clones share them.
 ///
-/// They are known by their host and the SHA-256 of their content. The layer puts in what passes, and is
-/// for everybody; [`add`](Self::add) puts in what is known beforehand, so that clients that come back
-/// after a restart get differences, too.
+/// They are known by the SHA-256 of their content, each for the hosts and paths that it was served by. The
+/// layer puts in what passes, and is for everybody; [`add`](Self::add) puts in what is known beforehand,
+/// so that clients that come back after a restart get differences, too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,23 +53,38 @@ pub struct Dictionaries {
 }
 
 struct Inner {
-    known: Cache<([u8; 32], String), Arc<Dictionary>, ByWeight>,
-    /// The version of each resource that was made a dictionary last, and its hash.
-    versions: Cache<String, (HeaderValue, [u8; 32])>,
-    max_bytes: usize,
+    known: Cache<[u8; 32], Arc<Dictionary>, ByWeight>,
+    /// The version of each resource that was made a dictionary last.
+    versions: Cache<Name, Version>,
+    /// What is put in, or taken out because its time is over, one at a time.
+    changing: Mutex<()>,
     max_len: usize,
-    /// Bytes of responses that are being kept while they are sent, or made dictionaries.
-    in_flight: AtomicUsize,
+    /// Responses that are being kept while they are sent, or made dictionaries.
+    room: Room<Kept>,
     /// How many are made at the same time, each on a thread of its own.
     turns: Arc<Semaphore>,
+}
+
+/// A digest of what names something, which may be long.
+pub(super) type Name = [u8; 16];
+
+/// A version of a resource.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    /// Its validator, if it has one.
+    validator: Option<Name>,
+    hash: [u8; 32],
+    len: usize,
+    seen: Instant,
+    lifetime: Duration,
 }
 
 #[derive(Clone)]
 struct ByWeight;
 
-impl Weighter<([u8; 32], String), Arc<Dictionary>> for ByWeight {
-    fn weight(&self, (_, host): &([u8; 32], String), dictionary: &Arc<Dictionary>) -> u64 {
-        (host.len() + dictionary.weight()) as u64
+impl Weighter<[u8; 32], Arc<Dictionary>> for ByWeight {
+    fn weight(&self, _: &[u8; 32], dictionary: &Arc<Dictionary>) -> u64 {
+        dictionary.weight() as u64
     }
 }
 
@@ -74,11 +94,31 @@ impl Dictionaries {
         DictionariesBuilder { max_bytes: 64 << 20, max_len: 2 << 20 }
     }
 
-    /// Puts a dictionary in. One that is longer than [`max_len`](DictionariesBuilder::max_len) is put in,
-    /// too; only [`max_bytes`](DictionariesBuilder::max_bytes) holds for it.
+    /// Puts a dictionary in, or its host and pattern, if its content is there already. One that is longer
+    /// than [`max_len`](DictionariesBuilder::max_len) is put in, too; only
+    /// [`max_bytes`](DictionariesBuilder::max_bytes) holds for it.
     pub fn add(&self, dictionary: Dictionary) {
-        let key = (dictionary.hash, dictionary.host.clone());
-        self.inner.known.insert(key, Arc::new(dictionary));
+        let _turn = self.changing();
+        match self.inner.known.peek(&dictionary.hash) {
+            Some(known) => known.uses.add_all(dictionary.uses),
+            None => self.inner.known.insert(dictionary.hash, Arc::new(dictionary)),
+        }
+    }
+
+    /// A use of what is there, or else it is given back.
+    fn add_use(&self, hash: &[u8; 32], new: Use) -> Result<(), Use> {
+        let _turn = self.changing();
+        match self.inner.known.peek(hash) {
+            Some(known) => {
+                known.uses.add(new);
+                Ok(())
+            }
+            None => Err(new),
+        }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there are, those included whose time is over and that nobody has asked for since.
@@ -96,36 +136,76 @@ impl Dictionaries {
         self.inner.known.weight()
     }
 
-    pub(super) fn get(&self, host: &str, hash: [u8; 32]) -> Option<Arc<Dictionary>> {
-        let key = (hash, host.to_owned());
-        let found = self.inner.known.get(&key)?;
-        if found.is_fresh() {
+    /// What a client has that names this hash, and asks this host for this path.
+    pub(super) fn get(&self, host: &str, hash: [u8; 32], path: &str) -> Option<Arc<Dictionary>> {
+        let found = self.inner.known.get(&hash)?;
+        if found.uses.name(host, path) {
             return Some(found);
         }
-        self.inner.known.remove(&key);
+        if found.uses.are_over() {
+            let _turn = self.changing();
+            // Nobody adds to it now; somebody may have just before.
+            let is_over = |it: &Arc<Dictionary>| Arc::ptr_eq(it, &found) && it.uses.are_over();
+            self.inner.known.remove_if(&hash, is_over);
+        }
         None
     }
 
-    /// Whether this version of a resource is there already, and stays about as long as it should.
-    pub(crate) fn has(&self, found: &Found) -> bool {
-        let Some((resource, version)) = &found.version else { return false };
-        let Some((known, hash)) = self.inner.versions.get(resource) else { return false };
-        known == *version
-            && self.get(&found.host, hash).is_some_and(|dictionary| {
-                let now = tokio::time::Instant::now();
-                let left = dictionary.until.saturating_duration_since(now);
-                left >= found.until.saturating_duration_since(now) / 2
-            })
+    /// Whether a response is known, so that it need not be kept. It lasts as long as it says then.
+    pub(crate) fn knows(&self, found: &Found) -> bool {
+        let Some(version) = self.inner.versions.get(&found.resource) else { return false };
+        let Some(known) = self.inner.known.peek(&version.hash) else { return false };
+        let is_same = match (version.validator, found.validator) {
+            (Some(known), Some(this)) => known == this,
+            (None, None) => {
+                version.seen.elapsed() < UNNAMED && found.len.is_none_or(|it| it == version.len)
+            }
+            _ => false,
+        };
+        if is_same && found.validator.is_some() {
+            let until = Instant::now() + found.lifetime;
+            if !known.uses.renew(&found.host, &found.pattern, until) {
+                return self.add_use(&version.hash, found.to_use()).is_ok();
+            }
+        }
+        is_same
     }
 
-    /// Room for a response that is kept while it is sent.
-    pub(super) fn reserve(&self) -> Reserved {
-        Reserved { dictionaries: self.clone(), len: 0 }
+    /// A client keeps what it has of a resource, by a 304 that names this version: for as long as `last`
+    /// says, given for how long it was.
+    pub(crate) fn renew(
+        &self,
+        host: &str,
+        resource: &Name,
+        validator: Name,
+        last: impl FnOnce(Duration) -> Option<Duration>,
+    ) {
+        let version = self.inner.versions.get(resource);
+        let version = version.filter(|version| version.validator == Some(validator));
+        let Some(version) = version else { return };
+        let known = self.inner.known.peek(&version.hash);
+        if let (Some(known), Some(lifetime)) = (known, last(version.lifetime)) {
+            known.uses.renew_all(host, Instant::now() + lifetime);
+        }
     }
 
-    /// Makes a dictionary of what was found, on a thread for blocking work.
-    pub(super) fn keep(&self, found: Found, parts: Vec<Bytes>, reserved: Reserved) {
-        if reserved.len < MIN_LEN {
+    /// Whether a response of this length can be a dictionary, as far as it is known.
+    pub(crate) fn takes(&self, len: Option<u64>) -> bool {
+        len.is_none_or(|len| (MIN_LEN as u64..=self.max_len() as u64).contains(&len))
+    }
+
+    pub(super) fn max_len(&self) -> usize {
+        self.inner.max_len
+    }
+
+    /// The room for responses that are kept while they are sent.
+    pub(super) fn room(&self) -> &Room<Kept> {
+        &self.inner.room
+    }
+
+    /// Makes a dictionary of what was kept, on a thread for blocking work.
+    pub(super) fn make(&self, kept: Kept) {
+        if kept.content.len() < MIN_LEN {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
@@ -135,64 +215,36 @@ impl Dictionaries {
             // It is never closed.
             let turn = turns.acquire_owned().await;
             let making = spawn_blocking(move || {
-                let content = joined(parts, reserved.len);
-                dictionaries.insert(found, content);
-                drop((reserved, turn));
+                dictionaries.insert(kept);
+                drop(turn);
             });
             drop(making.await);
         });
     }
 
-    fn insert(&self, found: Found, content: Bytes) {
-        let hash: [u8; 32] = Sha256::digest(&content).into();
-        let Found { host, pattern, until, version } = found;
-        if let Some((resource, version)) = version {
-            self.inner.versions.insert(resource, (version, hash));
-        }
-        if let Some(known) = self.get(&host, hash) {
-            // To prepare it is what takes long.
-            self.add(known.renewed(pattern, until));
-            return;
-        }
-        tracing::debug!(host, len = content.len(), "a response becomes a dictionary");
-        self.add(Dictionary::prepare(host, pattern, content, hash, until));
+    fn insert(&self, mut kept: Kept) {
+        let hash: [u8; 32] = Sha256::digest(&kept.content).into();
+        let Found { resource, validator, lifetime, .. } = kept.found;
+        let (len, seen) = (kept.content.len(), Instant::now());
+        let version = Version { validator, hash, len, seen, lifetime };
+        self.inner.versions.insert(resource, version);
+        // To prepare it is what takes long.
+        let Err(first) = self.add_use(&hash, kept.found.to_use()) else { return };
+        let content = std::mem::take(&mut kept.content);
+        tracing::debug!(host = first.host, len, "a response becomes a dictionary");
+        self.add(Dictionary::prepare(content.into_boxed_slice().into(), hash, first));
     }
 }
 
-/// The parts as one, in a buffer of its own: theirs may be much larger.
-fn joined(parts: Vec<Bytes>, len: usize) -> Bytes {
-    let mut all = BytesMut::with_capacity(len);
+/// A digest of these, in this order.
+pub(super) fn name<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Name {
+    let mut digest = Sha256::new();
     for part in parts {
-        all.extend_from_slice(&part);
+        digest.update(part);
     }
-    all.freeze()
-}
-
-/// Bytes that count as in flight until it is dropped.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    dictionaries: Dictionaries,
-    len: usize,
-}
-
-impl Reserved {
-    /// Whether there is room for so many more.
-    pub(super) fn add(&mut self, more: usize) -> bool {
-        let inner = &self.dictionaries.inner;
-        let len = self.len.saturating_add(more);
-        if len > inner.max_len {
-            return false;
-        }
-        let before = inner.in_flight.fetch_add(more, Ordering::Relaxed);
-        self.len = len;
-        before.saturating_add(more) <= inner.max_bytes
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.dictionaries.inner.in_flight.fetch_sub(self.len, Ordering::Relaxed);
-    }
+    let digest: [u8; 32] = digest.finalize().into();
+    let (first, _) = digest.split_at(size_of::<Name>());
+    first.try_into().unwrap_or_default()
 }
 
 impl fmt::Debug for Dictionaries {
@@ -220,7 +272,8 @@ pub struct DictionariesBuilder {
 impl DictionariesBuilder {
     /// How much memory all of them take, with what is prepared of each for zstd: about as much again as
     /// its content, and half a megabyte. What was asked for least is let go first. As much again may be
-    /// taken by responses that are on their way to become dictionaries.
+    /// taken by copies of responses that are on their way to become dictionaries; those on the way for
+    /// longest are let go when there is no room for others.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -262,9 +315,9 @@ impl DictionariesBuilder {
         let inner = Inner {
             known,
             versions: Cache::new(RESOURCES),
-            max_bytes,
+            changing: Mutex::default(),
             max_len,
-            in_flight: AtomicUsize::new(0),
+            room: Room::new(max_bytes),
             turns: Arc::new(Semaphore::new(processors.div_ceil(2))),
         };
         Ok(Dictionaries { inner: Arc::new(inner) })

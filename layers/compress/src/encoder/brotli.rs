@@ -3,11 +3,21 @@
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{BrotliEncoderOperation, BrotliEncoderStateStruct};
 
-use super::{Codec, Progress, Then};
+use super::{Codec, Progress, STORED_WINDOW, Then};
 
 /// The smallest window that is used, as a power of two: 128 KiB. Below, the encoder's levels from 5 on
 /// take twenty times as long: 7 ms rather than 0.4 for 10 KiB.
 const MIN_WINDOW: u32 = 17;
+
+/// From this length on, the encoder takes tables of 4 MiB. A body that is sent while it is compressed is
+/// taken for a shorter one.
+const LONG: u64 = 1 << 20;
+
+/// The length that the encoder is told.
+fn size_hint(len: u64, max_window: u32) -> usize {
+    let told = if max_window < STORED_WINDOW { len.min(LONG - 1) } else { len };
+    told.try_into().unwrap_or(0)
+}
 
 struct Brotli {
     encoder: BrotliEncoderStateStruct<StandardAlloc>,
@@ -27,7 +37,7 @@ pub(super) fn codec(
     let needed = len.map_or(max_window, |len| u64::BITS - len.saturating_sub(1).leading_zeros());
     let window = needed.clamp(MIN_WINDOW, max_window);
     params.lgwin = window.try_into().map_err(|_| "there is no such window")?;
-    params.size_hint = len.and_then(|len| len.try_into().ok()).unwrap_or(0);
+    params.size_hint = len.map_or(0, |len| size_hint(len, max_window));
     Ok(Box::new(Brotli { encoder, left: None }))
 }
 
@@ -38,6 +48,7 @@ pub(super) fn codec_with(
     dictionary: &[u8],
     level: i32,
     len: u64,
+    max_window: u32,
 ) -> Result<Box<dyn Codec>, String> {
     /// What of the window can't be used (RFC 7932 §9.1).
     const GAP: u64 = 16;
@@ -48,7 +59,7 @@ pub(super) fn codec_with(
     let window = (u64::BITS - all.saturating_sub(1).leading_zeros()).max(MIN_WINDOW);
     encoder.params.quality = level.max(LEAST_LEVEL);
     encoder.params.lgwin = window.try_into().map_err(|_| "there is no such window")?;
-    encoder.params.size_hint = len.try_into().unwrap_or(0);
+    encoder.params.size_hint = size_hint(len, max_window);
     encoder.set_custom_dictionary(dictionary.len(), dictionary);
     Ok(Box::new(Brotli { encoder, left: Some(len) }))
 }

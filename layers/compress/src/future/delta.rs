@@ -10,7 +10,7 @@ use crate::encoding::Encoding;
 use crate::form::Form;
 use crate::policy::{Asked, Policy};
 #[cfg(feature = "dictionary")]
-use crate::policy::{ResponseHead, add_vary_by};
+use crate::policy::{Reason, ResponseHead, add_vary_by};
 
 /// What of a request is about dictionaries.
 #[derive(Debug)]
@@ -49,18 +49,44 @@ impl DeltaAsked {
     }
 
     /// Says of a response that it is a dictionary, if it is one. Gives what keeps its content then,
-    /// unless that is there already.
-    pub(super) fn mark(&self, policy: &Policy, head: &mut Parts) -> Option<Capture> {
+    /// unless that is there already. `len` is how long it says that it is.
+    pub(super) fn mark(
+        &self,
+        policy: &Policy,
+        head: &mut Parts,
+        len: Option<u64>,
+    ) -> Option<Capture> {
         let settings = policy.settings().dictionaries.as_ref()?;
         let asked = self.asked.as_ref()?;
-        if policy.is_left(&ResponseHead::of(head)) {
+        let known = &settings.known;
+        let reason = policy.settings().excluded_by_head(&ResponseHead::of(head));
+        let is_encoded = reason == Some(Reason::AlreadyEncoded);
+        let len = len.filter(|_| !is_encoded);
+        if policy.is_left(&ResponseHead::of(head)) || !known.takes(len) {
             return None;
         }
-        if let Some(value) = settings.mark(asked.path()) {
-            asked.mark(head.status, &mut head.headers, value);
+        // Of what is never compressed, nothing is told by it either.
+        let is_marked = match settings.mark(asked.path()) {
+            Some(value) if reason.is_none() || is_encoded => {
+                asked.mark(head.status, &mut head.headers, value)
+            }
+            _ => false,
+        };
+        let found = asked.found(&ResponseHead::of(head), len, policy.settings().entity_tags)?;
+        let is_known = known.knows(&found);
+        if is_encoded && is_marked && !is_known {
+            // What it would be isn't seen here. A cache inside may send what has passed before.
+            head.headers.remove(USE_AS_DICTIONARY);
         }
-        let found = asked.found(&ResponseHead::of(head))?;
-        (!settings.known.has(&found)).then(|| Capture::new(&settings.known, found))
+        let is_kept = asked.is_get() && !is_encoded && !is_known;
+        is_kept.then(|| Capture::new(known, found))
+    }
+
+    /// A 304 says that the client goes on to keep what it has.
+    pub(super) fn renew(&self, policy: &Policy, not_modified: &HeaderMap) {
+        if let (Some(settings), Some(asked)) = (&policy.settings().dictionaries, &self.asked) {
+            asked.renew(not_modified, &settings.known, policy.settings().entity_tags);
+        }
     }
 
     /// Says in `Vary` that another dictionary can lead to another form, where there are any.
@@ -91,9 +117,11 @@ impl DeltaAsked {
         None
     }
 
-    pub(super) fn mark(&self, _: &Policy, _: &mut Parts) -> Option<Capture> {
+    pub(super) fn mark(&self, _: &Policy, _: &mut Parts, _: Option<u64>) -> Option<Capture> {
         None
     }
+
+    pub(super) fn renew(&self, _: &Policy, _: &HeaderMap) {}
 
     pub(super) fn add_vary(&self, _: &Policy, _: &mut HeaderMap) {}
 }
