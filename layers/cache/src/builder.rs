@@ -430,7 +430,7 @@ impl CacheLayerBuilder {
         }
         // What the store can't keep is not to be announced as stored.
         let max_entry = self.store.max_entry();
-        let space = self.store.space(&self.space, StoredCodec);
+        let space = self.store.space(&self.space, StoredCodec { has_forms: self.forms.is_some() });
         let policy = Arc::new(self.policy);
         let settings = Settings {
             name,

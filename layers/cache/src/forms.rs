@@ -14,6 +14,7 @@
 mod dress;
 mod make;
 mod plain;
+mod ready;
 mod settings;
 mod tried;
 
@@ -32,9 +33,9 @@ use tower_keep_store::KeyBuf;
 pub(crate) use self::dress::Dress;
 pub(crate) use self::make::Made;
 pub(crate) use self::plain::{Undress, is_hit_unreadable, readable};
+pub(crate) use self::ready::ReadyForms;
 pub use self::settings::CompressedForms;
-pub(crate) use self::settings::Forms;
-pub(crate) use self::tried::Tried;
+pub(crate) use self::settings::{Forms, Offered};
 use crate::stored::StoredResponse;
 
 /// What tells the content of one response from all others.
@@ -43,9 +44,6 @@ pub(crate) type Digest = [u8; 32];
 pub(crate) fn digest(content: &[u8]) -> Digest {
     Sha256::digest(content).into()
 }
-
-/// How many places there are for forms by dictionaries.
-const BY_DICTIONARY: usize = 4;
 
 /// In which coding a form is.
 #[derive(Clone, Debug)]
@@ -81,19 +79,6 @@ impl Coding {
             #[cfg(feature = "dictionary")]
             Self::Delta(delta) => len.saturating_add(delta.dictionary().content().len()),
             Self::Encoded(_) | Self::Plain => len,
-        }
-    }
-
-    /// Its place among all, which those by different dictionaries may share.
-    fn index(&self) -> usize {
-        match self {
-            Self::Encoded(encoding) => *encoding as usize,
-            Self::Plain => Encoding::ALL.len(),
-            #[cfg(feature = "dictionary")]
-            Self::Delta(delta) => {
-                let [first, ..] = *delta.dictionary().hash();
-                Encoding::ALL.len() + 1 + usize::from(first) % BY_DICTIONARY
-            }
         }
     }
 

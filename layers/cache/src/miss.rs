@@ -163,6 +163,7 @@ where
             self.request.headers_mut().remove(RANGE);
             self.directives.range = false;
         }
+        let primary = self.look.place.primary.clone();
         // The inner service may be asked as the client asks.
         let conditions = forms.conditions(&headers);
         if let Some(conditions) = &conditions {
@@ -174,7 +175,7 @@ where
         {
             forms.restore(&conditions, response.headers_mut());
         }
-        Ok(readable(&core, &headers, response).await)
+        Ok(readable(&core, &primary, &headers, response).await)
     }
 
     /// What a response to HEAD tells is of the response to GET, for which there may be other rules.

@@ -149,8 +149,8 @@ fn from_stored<B>(
         && stored.status == StatusCode::OK
         && not_modified(conditions, &stored.validators);
     let encoded = dress.filter(|_| !unchanged).and_then(|dress| dress.encoded(stored));
-    // The head of an encoded form says so already.
-    let others = dress.filter(|_| encoded.is_none());
+    let plain_head =
+        || dress.map_or_else(|| stored.headers.clone(), |dress| dress.plain_head(stored));
     let part = || {
         // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
         // representation would make no sense.
@@ -160,28 +160,25 @@ fn from_stored<B>(
             .filter(|_| dress.is_none_or(|dress| !dress.is_whole()))
     };
     let (mut headers, code, body) = if unchanged {
-        let mut headers = not_modified_headers(&stored.headers);
+        let mut headers = not_modified_headers(&plain_head());
         if let Some(dress) = dress {
             dress.restore_tag(&mut headers);
         }
         (headers, StatusCode::NOT_MODIFIED, CacheBody::empty())
-    } else if let Some((headers, content, trailers)) = encoded {
-        let body = match *method {
-            Method::HEAD => CacheBody::empty(),
-            _ => CacheBody::stored(content, trailers),
-        };
+    } else if let Some((headers, body)) = encoded {
+        let body = if *method == Method::HEAD { CacheBody::empty() } else { body };
         (headers, stored.status, body)
     } else if *method == Method::HEAD {
-        (stored.headers.clone(), stored.status, CacheBody::empty())
-    } else if let Some((code, headers, content)) = part() {
+        (plain_head(), stored.status, CacheBody::empty())
+    } else if let Some((code, mut headers, content)) = part() {
+        if let Some(dress) = dress {
+            dress.tell_of_others(&mut headers);
+        }
         (headers, code, CacheBody::stored(content, None))
     } else {
         let body = CacheBody::stored(stored.body.clone(), stored.trailers.clone());
-        (stored.headers.clone(), stored.status, body)
+        (plain_head(), stored.status, body)
     };
-    if let Some(dress) = others {
-        dress.tell_of_others(&mut headers);
-    }
     if stored.earlier_cache {
         headers.insert(AGE, age);
         headers.append(CACHE_STATUS, status);
@@ -235,8 +232,12 @@ pub(crate) fn arriving<B>(
     let conditions = dress.as_ref().map_or(&asked.headers, |dress| dress.asked(&asked.headers));
     let unchanged =
         response.status == StatusCode::OK && not_modified(conditions, &response.validators);
+    let mut headers = response.headers.clone();
+    if let Some(dress) = &dress {
+        dress.tell_of_others(&mut headers);
+    }
     let (mut headers, code, body) = if unchanged {
-        let mut headers = not_modified_headers(&response.headers);
+        headers = not_modified_headers(&headers);
         if let Some(dress) = &dress {
             dress.restore_tag(&mut headers);
         }
@@ -247,11 +248,8 @@ pub(crate) fn arriving<B>(
         } else {
             CacheBody::shared(response.body.reader()?)
         };
-        (response.headers.clone(), response.status, body)
+        (headers, response.status, body)
     };
-    if let Some(dress) = &dress {
-        dress.tell_of_others(&mut headers);
-    }
     // A response that comes straight from the origin has no `Age` (RFC 9111 §5.1); one that has been
     // here for a second, or at an earlier cache, does.
     match response.times.age(core.now_ms()) {

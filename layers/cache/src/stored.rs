@@ -10,12 +10,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use tower_keep_compress::Offer;
 use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::conditional::Validators;
-use crate::forms::{Digest, Form, Tried};
+use crate::forms::{Digest, Form, Offered, ReadyForms};
 use crate::part::Part;
 use crate::policy::StoredTimes;
 use crate::vary::VaryRule;
@@ -67,12 +66,15 @@ pub(crate) struct StoredResponse {
     /// Tells this head from all others of this process.
     pub(crate) serial: u64,
     /// Which forms it may have, once somebody has asked.
-    pub(crate) offer: OnceLock<Option<Offer>>,
+    pub(crate) offer: OnceLock<Option<Box<Offered>>>,
     /// That of the body, once a form has been made of it.
     pub(crate) digest: OnceLock<Digest>,
-    /// When its forms were last made.
-    pub(crate) tried: Tried,
+    /// Its forms.
+    pub(crate) forms: ReadyForms,
 }
+
+/// What a field takes beside its text: a bucket and an index of the map.
+const FIELD: usize = 112;
 
 /// How the variants of a resource are told apart (RFC 9111 §4.1).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,15 +133,14 @@ impl StoredResponse {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             offer: OnceLock::new(),
             digest: OnceLock::new(),
-            tried: Tried::default(),
+            forms: ReadyForms::default(),
         }
     }
 
     /// About how many bytes it takes.
     fn weight(&self) -> usize {
         let fields = |headers: &HeaderMap| -> usize {
-            // Beside its text, a field takes a bucket and an index of the map.
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 112).sum()
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum()
         };
         size_of::<Self>()
             + self.body.len()
@@ -240,7 +241,10 @@ fn compact(headers: &HeaderMap) -> HeaderMap {
 
 /// How entries lie in the second tier: the head in bincode, the body as it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StoredCodec;
+pub(crate) struct StoredCodec {
+    /// Whether there are compressed forms, so that a response has another head for when it is sent plain.
+    pub(crate) has_forms: bool,
+}
 
 #[derive(Serialize, Deserialize)]
 enum WireHead<'a> {
@@ -347,6 +351,9 @@ impl Codec<Stored> for StoredCodec {
 
     fn weigh(&self, value: &Stored, _: &Encoded) -> usize {
         match value {
+            Stored::Response(response) if self.has_forms => {
+                response.weight() + FIELD * (response.headers.len() + 1)
+            }
             Stored::Response(response) => response.weight(),
             Stored::Variants(_) => size_of::<Stored>(),
             Stored::Form(form) => form.weight(),
@@ -359,11 +366,13 @@ impl Codec<Stored> for StoredCodec {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn times() -> StoredTimes {
+    const CODEC: StoredCodec = StoredCodec { has_forms: false };
+
+    pub(crate) fn times() -> StoredTimes {
         StoredTimes {
             response_time_ms: 1,
             age_at_receipt_ms: 2,
@@ -395,7 +404,7 @@ mod tests {
             let response = StoredResponse::new(status, &stored_headers(&headers), body.into(), trailers, times());
             let response = StoredResponse { part, ..response };
             let value = Stored::Response(response.clone());
-            let Stored::Response(found) = StoredCodec.decode(StoredCodec.encode(&value).unwrap()).unwrap() else {
+            let Stored::Response(found) = CODEC.decode(CODEC.encode(&value).unwrap()).unwrap() else {
                 panic!("not a response");
             };
             prop_assert_eq!(found.headers, response.headers);
@@ -405,7 +414,7 @@ mod tests {
 
         #[test]
         fn no_head_panics(head: Vec<u8>, body: Vec<u8>) {
-            let _ = StoredCodec.decode(Encoded { head: head.into(), body: body.into() });
+            let _ = CODEC.decode(Encoded { head: head.into(), body: body.into() });
         }
     }
 
@@ -422,7 +431,7 @@ mod tests {
                 plain_only: false,
             });
             let head = bincode::serde::encode_to_vec(head, bincode::config::standard()).unwrap();
-            assert!(StoredCodec.decode(Encoded { head: head.into(), body: Bytes::new() }).is_err());
+            assert!(CODEC.decode(Encoded { head: head.into(), body: Bytes::new() }).is_err());
         }
     }
 

@@ -60,6 +60,32 @@ async fn what_can_not_be_decoded_is_tried_once() {
 }
 
 #[tokio::test]
+async fn what_comes_from_the_second_tier_is_decoded_once_for_all_who_wait() {
+    let server = RedisServer::start().await;
+    let node = async || {
+        let redis = Redis::connect(&server.url()).await.unwrap();
+        let store = Store::builder().l1(L1::bytes(64 << 20)).l2(redis).build().unwrap();
+        while !store.is_synced() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        store
+    };
+    let text = "All work and no play. ".repeat(10_000);
+    let origin = encoded_by(Encoding::Gzip, text.as_bytes());
+    let layer = CacheLayer::builder(node().await).compress(forms()).build().unwrap();
+    accepting(&layer.layer(origin.clone()), "gzip").await;
+    let store = node().await;
+    let layer = CacheLayer::builder(store.clone()).compress(forms()).build().unwrap();
+    let cache = layer.layer(origin.clone());
+    let all = (0..20).map(|_| send(&cache, get(&[])));
+    for got in futures_util::future::join_all(all).await {
+        assert_eq!((field(&got, "content-encoding"), got.text()), (None, &*text));
+    }
+    assert_eq!(origin.calls(), 1);
+    assert_eq!(store.l1_size().0, 2, "the response, and its plain form");
+}
+
+#[tokio::test]
 async fn where_there_is_no_room_for_both_the_response_stays() {
     let text: String = (0..40_000).map(|_| fastrand::alphanumeric()).collect();
     let origin = Origin::new(move |_, _| {

@@ -1,5 +1,7 @@
 //! `Accept-Encoding`: what a client can read (RFC 9110 §12.5.3).
 
+mod memo;
+
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
@@ -117,9 +119,29 @@ pub struct AcceptEncoding {
 }
 
 impl AcceptEncoding {
+    /// That of a request without the field.
+    pub(crate) const NOTHING: Self = Self {
+        named: [None; Encoding::ALL.len()],
+        #[cfg(feature = "dictionary")]
+        with_dictionary: [None; DictionaryCoding::ALL.len()],
+        identity: None,
+        any: None,
+    };
+
     /// Reads that of a request.
     pub fn of(request: &HeaderMap) -> Self {
-        Self::parse(request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes))
+        let lines = request.get_all(ACCEPT_ENCODING);
+        let mut each = lines.iter();
+        match (each.next(), each.next()) {
+            (None, _) => Self::NOTHING,
+            (Some(line), None) => Self::of_line(line.as_bytes()),
+            _ => Self::parse(lines.iter().map(HeaderValue::as_bytes)),
+        }
+    }
+
+    /// Reads the field of one line, or remembers what it says.
+    pub fn of_line(line: &[u8]) -> Self {
+        memo::read(line)
     }
 
     /// Reads the lines of the field.
@@ -147,6 +169,7 @@ impl AcceptEncoding {
     }
 
     /// How much a coding is wanted: by name, or else by `*`.
+    #[inline]
     pub fn weight(&self, encoding: Encoding) -> Weight {
         let named = self.named.get(encoding.index()).copied().flatten();
         named.or(self.any).unwrap_or(Weight::REFUSED)
@@ -183,6 +206,7 @@ impl AcceptEncoding {
     /// assert_eq!(of("gzip, br;q=0.9"), Some(Encoding::Gzip));
     /// assert_eq!(of("gzip;q=0.5, identity"), None);
     /// ```
+    #[inline]
     pub fn choose(&self, offered: impl IntoIterator<Item = Encoding>) -> Option<Encoding> {
         let mut best: Option<(Encoding, Weight)> = None;
         for encoding in offered {

@@ -1,9 +1,10 @@
 //! Entries that a lookup found: borrowed from the first tier for a moment, or shared with it.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::early::Beta;
@@ -144,6 +145,11 @@ impl<V> Hit<V> {
         self.value
     }
 
+    /// The way back to it, for [`Space::glance_again`](crate::Space::glance_again).
+    pub fn trail(&self) -> Trail<V> {
+        Trail { slot: Arc::downgrade(&self.slot), value: PhantomData }
+    }
+
     /// What it was good for when it was looked up.
     pub fn state(&self) -> State {
         self.state
@@ -221,5 +227,46 @@ impl<V> fmt::Debug for Hit<V> {
             .field("slot", &self.slot)
             .field("state", &self.state)
             .finish_non_exhaustive()
+    }
+}
+
+/// The way back to an entry, which it doesn't keep.
+pub struct Trail<V> {
+    slot: Weak<Slot>,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V> Trail<V> {
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.slot.upgrade()
+    }
+}
+
+impl<V> fmt::Debug for Trail<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").finish_non_exhaustive()
+    }
+}
+
+/// An entry that a [`Trail`] led to: its value, whatever that is good for by now.
+pub struct Held<V> {
+    slot: Arc<Slot>,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V: Send + Sync + 'static> Held<V> {
+    pub(crate) fn new(slot: Arc<Slot>) -> Self {
+        Self { slot, value: PhantomData }
+    }
+
+    /// The value.
+    pub fn value(&self) -> Option<&V> {
+        self.slot.value.downcast_ref()
+    }
+}
+
+impl<V> fmt::Debug for Held<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("slot", &self.slot).finish_non_exhaustive()
     }
 }

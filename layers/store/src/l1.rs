@@ -21,7 +21,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use seize::Collector;
 
 use crate::error::Error;
-use crate::key::{Key, KeyRef, Prehashed};
+use crate::key::{Key, KeyBuf, KeyRef, Prehashed};
 use crate::slot::Slot;
 
 /// How often the judge is told of an entry that is read all the time, while everything is replaced once.
@@ -165,6 +165,15 @@ impl Memory {
     /// of first among those that are asked for as often.
     pub(crate) fn glance(&self, key: KeyRef<'_>) -> Option<Arc<Slot>> {
         self.find(key, |turn| turn.is_multiple_of(GLANCES), Arc::clone)
+    }
+
+    /// As [`glance`](Self::glance), at what was found before.
+    #[inline]
+    pub(crate) fn glance_again(&self, slot: &Slot, key: impl FnOnce() -> KeyBuf) {
+        let turn = self.turn.load(Relaxed);
+        if turn.is_multiple_of(GLANCES) && !slot.was_read_in(turn) {
+            self.tell(KeyRef::new(key().as_bytes()), slot, turn);
+        }
     }
 
     /// What is at `key`. The judge is told of it in the turns that count.

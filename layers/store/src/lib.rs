@@ -89,7 +89,7 @@ pub use compression::Compression;
 pub use error::{BoxError, Error, FillError, RemoteError};
 pub use fence::Ticket;
 pub use flight::{Flights, Follow, Join, Lead};
-pub use hit::{Found, Hit};
+pub use hit::{Found, Held, Hit, Trail};
 pub use key::{Key, KeyBuf, KeyRef, MAX_KEY_LEN, ToKey};
 pub use l1::L1;
 pub use lease::{Attempt, Turn};

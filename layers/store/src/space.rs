@@ -17,7 +17,7 @@ use crate::early::Beta;
 use crate::fence::Ticket;
 use crate::flight::Flights;
 use crate::frame::{self, BadFrame, FrameMeta};
-use crate::hit::{Found, Hit};
+use crate::hit::{Found, Held, Hit, Trail};
 use crate::key::{KeyBuf, KeyRef, ToKey};
 use crate::lease::{Attempt, End, Lease, Turn};
 use crate::payload::Payload;
@@ -183,6 +183,16 @@ impl<V: Send + Sync + 'static> Space<V> {
     pub fn glance(&self, key: KeyRef<'_>, now: Timestamp) -> Option<Hit<V>> {
         let slot = self.inner().l1.as_ref()?.glance(key)?;
         Hit::new(&slot, now)
+    }
+
+    /// As [`glance`](Self::glance), at an entry that was found before, unless the first tier has let go of
+    /// it: without a lookup, and whether or not it was invalidated since. For what is judged by something
+    /// else. `key` is where it is.
+    #[inline]
+    pub fn glance_again(&self, trail: &Trail<V>, key: impl FnOnce() -> KeyBuf) -> Option<Held<V>> {
+        let slot = trail.slot()?;
+        self.inner().l1.as_ref()?.glance_again(&slot, key);
+        Some(Held::new(slot))
     }
 
     /// Counts something that a layer did, in the store's [`Stats`](crate::Stats).

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CACHE_CONTROL, IF_NONE_MATCH, RANGE};
-use tower_keep_compress::field::has_member;
+use http::header::{IF_NONE_MATCH, RANGE};
 use tower_keep_compress::{AcceptEncoding, Conditions};
-use tower_keep_store::{Found, Hit, KeyBuf, Timestamp};
+use tower_keep_store::{Found, Held, Hit, KeyBuf, Timestamp};
 
-use super::{Coding, Forms, make};
+use super::ready::ReadyForm;
+use super::{Coding, Forms, Offered, make};
+use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::Wish;
 use crate::landing::Arriving;
@@ -22,25 +22,34 @@ const DENSE_AFTER: u32 = 16;
 pub(crate) struct Dress<'a> {
     forms: &'a Forms,
     /// The request's conditions, where they name a form.
-    conditions: Option<Conditions>,
-    form: Option<(Hit<Stored>, Coding)>,
+    conditions: Option<Box<Conditions>>,
+    form: Option<Sent<'a>>,
+    /// The head of the plain form, if that is at hand, with word of the others.
+    head: Option<&'a HeaderMap>,
     /// It gets the whole, though it asks for a part.
     is_whole: bool,
+}
+
+/// A form that is sent.
+enum Sent<'a> {
+    /// With the head that goes with it.
+    Ready(Held<Stored>, &'a HeaderMap),
+    Other(Hit<Stored>, Coding),
 }
 
 impl Core {
     /// In which form `stored`, at `key`, is sent; nothing, if it has none but its own. What is missing is
     /// made behind the client's back.
     #[inline]
-    pub(crate) fn dress(
-        self: &Arc<Self>,
+    pub(crate) fn dress<'a>(
+        self: &'a Arc<Self>,
         key: &KeyBuf,
-        found: Found<'_, Stored>,
+        response: Found<'a, Stored>,
         wish: Wish<'_>,
         now: Timestamp,
-    ) -> Option<Dress<'_>> {
+    ) -> Option<Dress<'a>> {
         let forms = self.settings.forms.as_ref()?;
-        self.dress_by(forms, key, &found.to_hit()?, wish, now)
+        self.dress_by(forms, key, response, wish, now)
     }
 
     /// Not a part of hits where there are no forms.
@@ -49,81 +58,114 @@ impl Core {
         self: &Arc<Self>,
         forms: &'a Forms,
         key: &KeyBuf,
-        hit: &Hit<Stored>,
+        response: Found<'a, Stored>,
         wish: Wish<'_>,
         now: Timestamp,
     ) -> Option<Dress<'a>> {
-        let stored = hit.response()?;
-        let offer = forms.offer(stored)?;
-        let headers = wish.headers;
-        let accept = AcceptEncoding::of(headers);
-        let mut dress = Dress::plain(forms, headers, &accept);
+        let stored = response.value().response()?;
+        let Offered { offer, head } = forms.offered(stored)?;
+        let (headers, directives) = (wish.headers, wish.directives);
+        // Most of what could be asked for was looked for when the request came.
+        let accept = directives.codings.read(headers);
+        let mut dress = Dress { head: Some(head), ..Dress::empty(forms) };
+        if directives.conditional {
+            dress.map_conditions(headers, &accept);
+        }
+        if directives.range {
+            dress.is_whole = forms.policy.may_continue_encoded(headers, &accept);
+        }
         // A range is one of the plain form: what another one's bytes are is told by nothing that a client
         // could name. (RFC 9111 §5.2.1.6 is about transformations.)
-        let is_plain = (headers.contains_key(RANGE) && !dress.is_whole)
-            || (headers.contains_key(CACHE_CONTROL)
-                && has_member(headers, &CACHE_CONTROL, "no-transform"));
-        if is_plain {
+        if (directives.range && !dress.is_whole) || directives.no_transform {
             return Some(dress);
         }
         let encoding = offer.choose(&accept);
         #[cfg(feature = "dictionary")]
-        if let Some(delta) = forms.delta(stored, wish, &accept, encoding) {
-            dress.form = self.form(forms, key, hit, Coding::Delta(delta), now);
+        if directives.dictionary
+            && let Some(delta) = forms.delta(stored, wish, &accept, encoding)
+        {
+            dress.form = self.form(forms, key, response, Coding::Delta(delta), now);
             if dress.form.is_some() {
                 return Some(dress);
             }
         }
         if let Some(encoding) = encoding {
-            dress.form = self.form(forms, key, hit, Coding::Encoded(encoding), now);
+            dress.form = self.form(forms, key, response, Coding::Encoded(encoding), now);
         }
         Some(dress)
     }
 
-    /// The response in `hit`, at `key`, in this coding, if that is there and is shorter. If it isn't there,
+    /// The response at `key` in this coding, if that is there and is shorter. If it isn't there,
     /// or if a denser one is due, it is made.
-    fn form(
+    fn form<'a>(
         self: &Arc<Self>,
         forms: &Forms,
         key: &KeyBuf,
-        hit: &Hit<Stored>,
+        response: Found<'a, Stored>,
         coding: Coding,
         now: Timestamp,
-    ) -> Option<(Hit<Stored>, Coding)> {
-        let stored = hit.response()?;
+    ) -> Option<Sent<'a>> {
+        let stored = response.value().response()?;
+        if let Coding::Encoded(encoding) = &coding
+            && let Some(ready) = stored.forms.get(*encoding)
+            && let Some(held) = self.space.glance_again(&ready.trail, || coding.key(key))
+        {
+            return Some(Sent::Ready(held, &ready.head));
+        }
         let at = coding.key(key);
         let found = self.space.glance(self.space.key(&at), now);
         let form = found.as_deref().and_then(Stored::form);
         let form =
             form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(&coding, of)));
-        let Some(form) = form else {
-            if stored.tried.may(&coding, now) && make::start(self, &at, hit, coding.clone(), false)
-            {
-                stored.tried.note(&coding, now);
-            }
+        let (Some(form), Some(there)) = (form, &found) else {
+            self.make_form(forms, &at, response, &coding, false, now);
             return None;
         };
-        if !form.is_dense
-            && coding.effort(stored.body.len()) <= forms.dense_up_to
-            && fastrand::u32(..DENSE_AFTER) == 0
-        {
-            make::start(self, &at, hit, coding.clone(), true);
+        if form.is_dense || coding.effort(stored.body.len()) > forms.dense_up_to {
+            if let Coding::Encoded(encoding) = &coding {
+                stored.forms.put(*encoding, || ReadyForm {
+                    trail: there.trail(),
+                    head: form.head(&forms.policy, &coding, stored),
+                });
+            }
+        } else if fastrand::u32(..DENSE_AFTER) == 0 {
+            self.make_form(forms, &at, response, &coding, true, now);
         }
         form.content.is_some().then_some(())?;
-        Some((found?, coding))
+        Some(Sent::Other(found?, coding))
+    }
+
+    /// Has a form made behind the client's back, at this key, if it wasn't tried lately.
+    #[cold]
+    fn make_form(
+        self: &Arc<Self>,
+        forms: &Forms,
+        at: &KeyBuf,
+        response: Found<'_, Stored>,
+        coding: &Coding,
+        is_dense: bool,
+        now: Timestamp,
+    ) {
+        let Some(stored) = response.response() else { return };
+        if forms.tried.may(stored, coding, is_dense, now)
+            && let Some(hit) = response.to_hit()
+            && make::start(self, at, &hit, coding.clone(), is_dense)
+        {
+            forms.tried.note(stored, coding, is_dense, now);
+        }
     }
 }
 
 impl Core {
     /// For the plain form of `stored`, which is sent whatever forms there are.
-    pub(crate) fn plain_dress(
-        &self,
-        stored: &StoredResponse,
+    pub(crate) fn plain_dress<'a>(
+        &'a self,
+        stored: &'a StoredResponse,
         request: &HeaderMap,
-    ) -> Option<Dress<'_>> {
+    ) -> Option<Dress<'a>> {
         let forms = self.settings.forms.as_ref()?;
-        forms.offer(stored)?;
-        Some(Dress::plain(forms, request, &AcceptEncoding::of(request)))
+        let head = Some(&forms.offered(stored)?.head);
+        Some(Dress { head, ..Dress::plain(forms, request) })
     }
 
     /// The same of a response of which the head is there, if it is one that may have forms.
@@ -133,20 +175,29 @@ impl Core {
         request: &HeaderMap,
     ) -> Option<Dress<'_>> {
         let forms = self.settings.forms.as_ref().filter(|_| response.has_forms)?;
-        Some(Dress::plain(forms, request, &AcceptEncoding::of(request)))
+        Some(Dress::plain(forms, request))
     }
 }
 
 impl<'a> Dress<'a> {
+    fn empty(forms: &'a Forms) -> Self {
+        Dress { forms, conditions: None, form: None, head: None, is_whole: false }
+    }
+
     /// The plain form, for a request with these fields.
-    fn plain(forms: &'a Forms, request: &HeaderMap, accept: &AcceptEncoding) -> Self {
-        let conditions = request
-            .contains_key(IF_NONE_MATCH)
-            .then(|| forms.policy.conditions(request, accept))
-            .flatten();
-        let is_whole =
-            request.contains_key(RANGE) && forms.policy.may_continue_encoded(request, accept);
-        Dress { forms, conditions, form: None, is_whole }
+    fn plain(forms: &'a Forms, request: &HeaderMap) -> Self {
+        let accept = AcceptEncoding::of(request);
+        let mut dress = Self::empty(forms);
+        dress.map_conditions(request, &accept);
+        dress.is_whole =
+            request.contains_key(RANGE) && forms.policy.may_continue_encoded(request, &accept);
+        dress
+    }
+
+    fn map_conditions(&mut self, request: &HeaderMap, accept: &AcceptEncoding) {
+        if request.contains_key(IF_NONE_MATCH) {
+            self.conditions = self.forms.policy.conditions(request, accept).map(Box::new);
+        }
     }
 }
 
@@ -168,19 +219,35 @@ impl Dress<'_> {
         }
     }
 
-    /// The head, the content and the trailers of `stored` in this form, if it isn't the plain one.
-    pub(crate) fn encoded(
-        &self,
-        stored: &StoredResponse,
-    ) -> Option<(HeaderMap, Bytes, Option<HeaderMap>)> {
-        let (hit, coding) = self.form.as_ref()?;
-        let form = hit.form()?;
-        let content = form.content.clone()?;
+    /// The head and the body of `stored` in this form, if it isn't the plain one.
+    #[inline]
+    pub(crate) fn encoded<B>(&self, stored: &StoredResponse) -> Option<(HeaderMap, CacheBody<B>)> {
+        let (head, content) = match self.form.as_ref()? {
+            Sent::Ready(held, head) => {
+                (HeaderMap::clone(head), held.value()?.form()?.content.clone()?)
+            }
+            Sent::Other(hit, coding) => {
+                let form = hit.form()?;
+                (form.head(&self.forms.policy, coding, stored), form.content.clone()?)
+            }
+        };
         let mut trailers = stored.trailers.clone();
         if let Some(trailers) = &mut trailers {
             self.forms.policy.recode_trailers(trailers);
         }
-        Some((form.head(&self.forms.policy, coding, stored), content, trailers))
+        Some((head, CacheBody::stored(content, trailers)))
+    }
+
+    /// The head of `stored` in its plain form, with word of the others.
+    pub(crate) fn plain_head(&self, stored: &StoredResponse) -> HeaderMap {
+        self.head.map_or_else(
+            || {
+                let mut head = stored.headers.clone();
+                self.tell_of_others(&mut head);
+                head
+            },
+            HeaderMap::clone,
+        )
     }
 
     /// Says in a head that isn't an encoded form's that there are others.

@@ -139,7 +139,7 @@ impl Forms {
                 Some(encoded(spawn_blocking(made).await.ok()?)?)
             }
             // What can't be decoded now can't be later.
-            Coding::Plain => decoded(&stored.headers, body, max_body).await,
+            Coding::Plain => self.decoded(&stored.headers, body, max_body).await,
         };
         // What saves less than a tenth is not worth a client's time.
         let is_worth_it = |content: &Bytes| {
@@ -148,18 +148,30 @@ impl Forms {
         let content = content.filter(is_worth_it);
         Some(Form::new(coding.letter(), of, is_dense, content))
     }
+
+    /// The plain form of `body`, whose codings the head tells; none if it can't be decoded, or is longer
+    /// than `max_body`. A few at a time are decoded.
+    pub(super) async fn decoded(
+        &self,
+        head: &HeaderMap,
+        body: Bytes,
+        max_body: usize,
+    ) -> Option<Bytes> {
+        let encodings = content_encodings(head).ok()?;
+        let limits = Limits::none().max_len(max_body as u64);
+        let permit = Arc::clone(&self.decoding).acquire_owned().await.ok()?;
+        let decoded = spawn_blocking(move || {
+            let decoded = decode_all(&body, &encodings, limits);
+            // Not before it is done, though the client may be gone.
+            drop(permit);
+            decoded
+        });
+        let decoded = decoded.await.ok()?;
+        Some(decoded.inspect_err(|error| tracing::debug!(%error, "not decoded")).ok()?.into())
+    }
 }
 
 /// What an encoder made; none if it failed.
 fn encoded(made: Result<Vec<u8>, EncodeError>) -> Option<Bytes> {
     made.inspect_err(|error| tracing::warn!(%error, "no form made")).ok().map(Bytes::from)
-}
-
-/// The plain form of `body`, whose codings the head tells; none if it can't be decoded, or is longer than
-/// `max_body`.
-pub(super) async fn decoded(head: &HeaderMap, body: Bytes, max_body: usize) -> Option<Bytes> {
-    let encodings = content_encodings(head).ok()?;
-    let limits = Limits::none().max_len(max_body as u64);
-    let decoded = spawn_blocking(move || decode_all(&body, &encodings, limits)).await.ok()?;
-    Some(decoded.inspect_err(|error| tracing::debug!(%error, "not decoded")).ok()?.into())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode};
 use tower_keep_compress::field::has_member;
@@ -10,7 +11,7 @@ use tower_keep_store::{Found, Hit, Join, KeyBuf};
 
 use super::{Coding, Forms, make};
 use crate::body::CacheBody;
-use crate::core::Core;
+use crate::core::{Core, variant_key};
 use crate::judge::Wish;
 use crate::respond;
 use crate::stored::{Stored, StoredResponse};
@@ -84,10 +85,23 @@ impl Undress {
     }
 }
 
-/// The plain form of the response in `hit`, at `key`; made now, if it isn't there. Nothing if it can't
-/// be made.
+/// The same of the response in `hit`, at `key`.
 async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<StoredResponse> {
     let forms = core.settings.forms.as_ref()?;
+    let stored = hit.response()?;
+    let content = plain_content(core, key, hit).await?;
+    let mut headers = stored.headers.clone();
+    forms.make_plain(&mut headers, content.len(), stored.trailers.is_some());
+    let mut trailers = stored.trailers.clone();
+    if let Some(trailers) = &mut trailers {
+        forms.policy.recode_trailers(trailers);
+    }
+    Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
+}
+
+/// The plain form of what the response in `hit`, at `key`, has as its content; made now, once for all who
+/// wait for it, if it isn't there. Nothing if it can't be made.
+async fn plain_content(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Bytes> {
     let stored = hit.response()?;
     let at = Coding::Plain.key(key);
     let at = core.space.key(&at);
@@ -101,20 +115,15 @@ async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Stor
     };
     let made = follow.landed().await.flatten()?;
     let form = made.form().filter(|form| stored.digest.get() == Some(&form.of))?;
-    let content = form.content.clone()?;
-    let mut headers = stored.headers.clone();
-    forms.make_plain(&mut headers, content.len(), stored.trailers.is_some());
-    let mut trailers = stored.trailers.clone();
-    if let Some(trailers) = &mut trailers {
-        forms.policy.recode_trailers(trailers);
-    }
-    Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
+    form.content.clone()
 }
 
-/// Decodes an answer that is there as a whole, if the client, who sent the field `accept`, doesn't read
-/// it so: one that has just come from the second tier, or that others have waited for.
+/// Decodes an answer that is there as a whole, if the client, who sent these fields, doesn't read it so:
+/// one that has just come from the second tier, or that others have waited for. `primary` is the key of
+/// what it asked for.
 pub(crate) async fn readable<B>(
-    core: &Core,
+    core: &Arc<Core>,
+    primary: &KeyBuf,
     request: &HeaderMap,
     mut response: Response<CacheBody<B>>,
 ) -> Response<CacheBody<B>> {
@@ -126,8 +135,11 @@ pub(crate) async fn readable<B>(
     if !is_unreadable(response.headers(), request) {
         return response;
     }
-    let max_body = core.settings.max_body;
-    if let Some(decoded) = make::decoded(response.headers(), body, max_body).await {
+    let decoded = match stored_with(core, primary, request, &body) {
+        Some((key, hit)) => plain_content(core, &key, &hit).await,
+        None => forms.decoded(response.headers(), body, core.settings.max_body).await,
+    };
+    if let Some(decoded) = decoded {
         let len = decoded.len();
         let has_trailers = response.body_mut().replace(decoded, |trailers| {
             forms.policy.recode_trailers(trailers);
@@ -135,4 +147,23 @@ pub(crate) async fn readable<B>(
         forms.make_plain(response.headers_mut(), len, has_trailers);
     }
     response
+}
+
+/// The entry, with its key, that answers the request and has this very content, if it is there.
+fn stored_with(
+    core: &Core,
+    primary: &KeyBuf,
+    request: &HeaderMap,
+    body: &Bytes,
+) -> Option<(KeyBuf, Hit<Stored>)> {
+    let (space, now) = (&core.space, core.now());
+    let mut key = primary.clone();
+    let mut hit = space.glance(space.key(&key), now)?;
+    if let Stored::Variants(variants) = &*hit {
+        key = variant_key(primary, variants, request);
+        hit = space.glance(space.key(&key), now)?;
+    }
+    let stored = hit.response()?;
+    let is_same = stored.body.as_ptr() == body.as_ptr() && stored.body.len() == body.len();
+    is_same.then_some((key, hit))
 }

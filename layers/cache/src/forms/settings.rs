@@ -15,6 +15,7 @@ use tower_keep_compress::{
     ResponseHead,
 };
 
+use super::tried::Tried;
 use crate::core::Core;
 use crate::error::ConfigError;
 #[cfg(feature = "dictionary")]
@@ -66,7 +67,8 @@ impl CompressedForms {
     }
 
     /// How many forms are made at the same time, each on a thread of its own. While others are being
-    /// made, responses are sent as they are.
+    /// made, responses are sent as they are. As many more are decoded, for clients that can't read what
+    /// came encoded; they wait for it.
     pub fn at_once(mut self, forms: usize) -> Self {
         self.at_once = forms;
         self
@@ -89,8 +91,9 @@ impl CompressedForms {
                 )));
             }
         }
-        let permits = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
-        Ok(Forms { policy, dense, dense_up_to, permits })
+        let permits = || Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
+        let (permits, decoding, tried) = (permits(), permits(), Tried::new());
+        Ok(Forms { policy, dense, dense_up_to, permits, decoding, tried })
     }
 }
 
@@ -112,6 +115,16 @@ pub(crate) struct Forms {
     pub(super) dense: Levels,
     pub(super) dense_up_to: usize,
     pub(super) permits: Arc<Semaphore>,
+    /// For those who wait: what is made behind clients' backs may take seconds.
+    pub(super) decoding: Arc<Semaphore>,
+    pub(super) tried: Tried,
+}
+
+/// Which forms a response may have, and its head in the plain one, which says that there are others.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    pub(super) offer: Offer,
+    pub(super) head: HeaderMap,
 }
 
 impl Forms {
@@ -135,15 +148,22 @@ impl Forms {
     }
 
     /// The forms that a stored response may have; none, if it is sent as it is to everybody.
-    pub(crate) fn offer(&self, stored: &StoredResponse) -> Option<Offer> {
-        *stored.offer.get_or_init(|| {
-            if stored.plain_only || stored.part.is_some() {
-                return None;
-            }
-            let extensions = http::Extensions::new();
-            let head = ResponseHead::new(stored.status, &stored.headers, &extensions);
-            self.policy.offer(&head, stored.body.len() as u64).ok()
-        })
+    #[inline]
+    pub(crate) fn offered<'a>(&self, stored: &'a StoredResponse) -> Option<&'a Offered> {
+        stored.offer.get_or_init(|| self.offer(stored)).as_deref()
+    }
+
+    #[cold]
+    fn offer(&self, stored: &StoredResponse) -> Option<Box<Offered>> {
+        if stored.plain_only || stored.part.is_some() {
+            return None;
+        }
+        let extensions = http::Extensions::new();
+        let head = ResponseHead::new(stored.status, &stored.headers, &extensions);
+        let offer = self.policy.offer(&head, stored.body.len() as u64).ok()?;
+        let mut head = stored.headers.clone();
+        self.policy.add_vary(&mut head);
+        Some(Box::new(Offered { offer, head }))
     }
 }
 

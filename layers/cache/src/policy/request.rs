@@ -1,16 +1,20 @@
 //! What a request wants of a cache.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tower_keep_compress::AcceptEncoding;
 
 use crate::cache_control::{Directive, each_directive};
 use crate::conditional::means_validation;
 use crate::field::{MAX_DELTA_SECONDS, Members, is_alike};
 use crate::key::HostField;
 use crate::range::is_in_bytes;
+
+/// Names a compression dictionary (RFC 9842 §2.2).
+static AVAILABLE_DICTIONARY: HeaderName = HeaderName::from_static("available-dictionary");
 
 /// Who sends these wants another method to be carried out than the one that is there.
 static METHOD_OVERRIDES: [HeaderName; 3] = [
@@ -107,11 +111,12 @@ impl RequestClass {
         with_content: bool,
     ) -> Self {
         let mut controlled = false;
-        let (mut range, mut conditional) = (false, false);
+        let (mut range, mut conditional, mut codings) = (false, false, Codings::Unsaid);
+        let mut dictionary = false;
         let mut pragma = false;
         let mut bypass = None;
         let mut seen = HostField::default();
-        for (name, value) in headers {
+        for (at, (name, value)) in headers.iter().enumerate() {
             // The length tells nearly all other fields apart, so few names are compared.
             match name.as_str().len() {
                 4 if name == HOST => seen.add(value),
@@ -128,12 +133,14 @@ impl RequestClass {
                 13 if name == CACHE_CONTROL => controlled = true,
                 13 if name == IF_NONE_MATCH => conditional = true,
                 17 if name == IF_MODIFIED_SINCE => conditional = true,
+                15 if name == ACCEPT_ENCODING => codings = codings.and_at(at),
                 14 if name == CONTENT_LENGTH && value != "0" && !with_content => {
                     bypass = Some(BypassReason::Content);
                 }
                 17 if name == TRANSFER_ENCODING && !with_content => {
                     bypass = Some(BypassReason::Content);
                 }
+                20 if *name == AVAILABLE_DICTIONARY => dictionary = true,
                 19 if name == IF_UNMODIFIED_SINCE => bypass = Some(BypassReason::Precondition),
                 13 | 17 | 22 if is_override(name) => return Self::Unsafe,
                 _ => {}
@@ -145,11 +152,22 @@ impl RequestClass {
         }
         if controlled {
             return RequestDirectives::parse(headers.get_all(CACHE_CONTROL))
-                .map(|directives| RequestDirectives { range, conditional, ..directives })
+                .map(|directives| RequestDirectives {
+                    range,
+                    conditional,
+                    codings,
+                    dictionary,
+                    ..directives
+                })
                 .map_or(Self::Bypass(BypassReason::NoStore), Self::Lookup);
         }
-        let mut directives =
-            RequestDirectives { range, conditional, ..RequestDirectives::default() };
+        let mut directives = RequestDirectives {
+            range,
+            conditional,
+            codings,
+            dictionary,
+            ..RequestDirectives::default()
+        };
         // RFC 9111 §5.4: heeded only where there is no Cache-Control.
         if pragma && headers.get_all(PRAGMA).iter().any(names_no_cache) {
             directives.set(|it| it.no_cache = true);
@@ -162,6 +180,38 @@ fn names_no_cache(pragma: &HeaderValue) -> bool {
     Members::new(pragma.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
 }
 
+/// Where a request says which codings its client reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Codings {
+    #[default]
+    Unsaid,
+    /// In this line of all, and in no other.
+    At(usize),
+    InSeveral,
+}
+
+impl Codings {
+    fn and_at(self, line: usize) -> Self {
+        if self == Self::Unsaid { Self::At(line) } else { Self::InSeveral }
+    }
+
+    /// What the request with these fields says.
+    #[inline]
+    pub(crate) fn read(self, headers: &HeaderMap) -> AcceptEncoding {
+        match self {
+            Self::Unsaid => AcceptEncoding::default(),
+            // Unless the fields have been changed since.
+            Self::At(line) => match headers.iter().nth(line) {
+                Some((name, value)) if name == ACCEPT_ENCODING => {
+                    AcceptEncoding::of_line(value.as_bytes())
+                }
+                _ => AcceptEncoding::of(headers),
+            },
+            Self::InSeveral => AcceptEncoding::of(headers),
+        }
+    }
+}
+
 /// The directives of a request (RFC 9111 §5.2.1), spans in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
@@ -172,6 +222,12 @@ pub(crate) struct RequestDirectives {
     pub(crate) range: bool,
     /// Nor this: the client has something, and asks whether it is what is here now.
     pub(crate) conditional: bool,
+    /// Nor this: the client says which codings it reads.
+    pub(crate) codings: Codings,
+    /// Nor this: the client has a compression dictionary.
+    pub(crate) dictionary: bool,
+    /// It wants what the origin sent, as it is. It says nothing of whether that may be reused.
+    pub(crate) no_transform: bool,
     /// Use nothing that has not been validated for this request.
     pub(crate) no_cache: bool,
     /// Don't ask the origin: answer from the store, or with 504 (RFC 9111 §5.2.1.7).
@@ -204,6 +260,7 @@ impl RequestDirectives {
         let seconds = directive.seconds();
         match directive.name() {
             b"no-cache" => self.set(|it| it.no_cache = true),
+            b"no-transform" => self.no_transform = true,
             b"only-if-cached" => self.set(|it| it.only_if_cached = true),
             b"max-age" => {
                 let limit = seconds.unwrap_or(0);
@@ -338,6 +395,27 @@ mod tests {
         assert!(directives("no-store, only-if-cached").only_if_cached);
 
         assert_eq!(directives("foo=bar"), RequestDirectives::default());
+        let read = directives("No-Transform");
+        assert!(read.no_transform && !read.any);
+    }
+
+    #[test]
+    fn codings_are_read_where_they_were_found() {
+        for lines in [&[][..], &["br"], &["br", "gzip;q=0.5"]] {
+            let mut headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-"))]);
+            for line in lines {
+                headers.append(ACCEPT_ENCODING, HeaderValue::from_static(line));
+            }
+            headers.insert(PRAGMA, HeaderValue::from_static("x"));
+            let RequestClass::Lookup(directives) =
+                RequestClass::of(&Method::GET, &headers, &mut None)
+            else {
+                panic!("{headers:?}");
+            };
+            assert_eq!(directives.codings.read(&headers), AcceptEncoding::of(&headers));
+            headers.remove(RANGE);
+            assert_eq!(directives.codings.read(&headers), AcceptEncoding::of(&headers));
+        }
     }
 
     #[test]
