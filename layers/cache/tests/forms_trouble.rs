@@ -102,6 +102,42 @@ async fn where_there_is_no_room_for_both_the_response_stays() {
 }
 
 #[tokio::test]
+async fn a_form_that_memory_is_taken_from_is_made_again() {
+    let text = |n: usize| -> String {
+        let lines = (0..2000).map(|line| format!("{{\"id\":{}}},\n", (line * line + n) % 7919));
+        lines.collect()
+    };
+    let origin = Origin::new(move |_, request| {
+        let n = request.uri().path().trim_start_matches('/').parse().unwrap();
+        async move { answer(PAGE, text(n)) }
+    });
+    let store = Store::builder().l1(L1::bytes(256 << 10).max_entry(64 << 10)).build().unwrap();
+    let cache = CacheLayer::builder(store).compress(forms()).build().unwrap().layer(origin);
+    let ask = async |n: usize| {
+        let uri = format!("http://example.com/{n}");
+        let got = send(&cache, request("GET", &uri, &[("accept-encoding", "gzip")])).await;
+        assert_eq!(decoded(&got), text(n).as_bytes());
+        field(&got, "content-encoding").is_some()
+    };
+    for round in 0..5 {
+        let mut times = 0;
+        // So often that the form is sent as it is at hand.
+        for _ in 0..20_000 {
+            times += u32::from(ask(0).await);
+            if times > 20 {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(times > 20, "{round}");
+        for n in 1..30 {
+            ask(n).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn forms_are_made_while_the_second_tier_is_gone() {
     let server = RedisServer::start().await;
     let redis = Redis::connect(&server.url()).await.unwrap();

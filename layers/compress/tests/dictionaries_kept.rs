@@ -340,6 +340,6 @@ async fn clients_that_do_not_read_leave_room_for_others() {
     for n in 0..20 {
         slow.push(begun(n).await);
     }
-    send(&layer, get("/app/1.js", &[]), js(&[KEPT], script(300_000, 50))).await;
+    send(&layer, get("/app/1.js", &[]), js(&[KEPT], script(900_000, 50))).await;
     settled(&known, 1).await;
 }
