@@ -9,15 +9,18 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Request, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum_response_cache::CacheLayer as ResponseCacheLayer;
 use bytes::Bytes;
-use hitbox::policy::PolicyConfig;
+use hitbox::concurrency::{
+    BroadcastConcurrencyManager, ConcurrencyManager, NoopConcurrencyManager,
+};
+use hitbox::policy::{ConcurrencyLimit, PolicyConfig};
 use hitbox_backend::format::BincodeFormat;
-use hitbox_http::BufferedBody;
 use hitbox_http::extractors::Method;
 use hitbox_http::extractors::path::PathExtractor;
 use hitbox_http::predicates::{NeutralRequestPredicate, NeutralResponsePredicate};
+use hitbox_http::{BufferedBody, CacheableHttpResponse};
 use hitbox_moka::MokaBackend;
 use http_cache::MokaManager;
 use http_cache_tower_server::ServerCacheLayer;
@@ -30,6 +33,9 @@ use crate::BoxError;
 
 /// What all of them may keep: more than any workload here asks for, unless it says so.
 pub const CAPACITY: u64 = 2_000_000;
+
+/// How long what they store is fresh, where nothing else is said.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What the handler answers with.
 #[derive(Clone, Debug)]
@@ -50,12 +56,11 @@ impl Page {
     }
 }
 
+/// What its calls end in.
+pub type Answer = Ready<Result<Response<Body>, Infallible>>;
+
 /// The handler as a service of its own, without any router.
-pub fn bare(
-    page: Page,
-) -> ServiceFn<
-    impl FnMut(Request<Body>) -> Ready<Result<Response<Body>, Infallible>> + Clone + Send + 'static,
-> {
+pub fn bare(page: Page) -> ServiceFn<impl FnMut(Request<Body>) -> Answer + Clone + Send + 'static> {
     service_fn(move |_| ready(Ok(page.response())))
 }
 
@@ -78,8 +83,12 @@ pub fn keep() -> Result<CacheLayer, BoxError> {
 /// axum-response-cache, around each route, as it has to be.
 pub fn response_cache(page: Page) -> Router {
     let handler = async move |Path(_): Path<u64>| page.response();
-    let layer = ResponseCacheLayer::with_lifespan(Duration::from_secs(3600));
-    Router::new().route("/products/{id}", get(handler).layer(layer))
+    Router::new().route("/products/{id}", response_cache_around(get(handler), HOUR))
+}
+
+/// axum-response-cache around one route. It doesn't read what a response says about its freshness.
+pub fn response_cache_around(route: MethodRouter, fresh: Duration) -> MethodRouter {
+    route.layer(ResponseCacheLayer::with_lifespan(fresh))
 }
 
 /// http-cache-tower-server on moka, to be put around a router.
@@ -98,12 +107,51 @@ where
     S::Future: Send,
     S::Error: Send + 'static,
 {
+    let policy = PolicyConfig::builder().ttl(HOUR).build();
+    hitbox_by(inner, policy, NoopConcurrencyManager)
+}
+
+/// The same with what it has against stampedes: what is asked for at the same time is asked of `inner`
+/// once. It doesn't read what a response says about its freshness.
+pub fn hitbox_collapsed<S>(
+    inner: S,
+    fresh: Duration,
+) -> impl Service<Request<Body>, Response = Response<BufferedBody<Body>>, Error = S::Error, Future: Send>
++ Clone
++ Send
+where
+    S: Service<Request<BufferedBody<Body>>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+{
+    let policy = PolicyConfig::builder().ttl(fresh).concurrency(ConcurrencyLimit::MIN).build();
+    hitbox_by(inner, policy, BroadcastConcurrencyManager::new())
+}
+
+fn hitbox_by<S, C>(
+    inner: S,
+    policy: PolicyConfig,
+    concurrency: C,
+) -> impl Service<Request<Body>, Response = Response<BufferedBody<Body>>, Error = S::Error, Future: Send>
++ Clone
++ Send
+where
+    S: Service<Request<BufferedBody<Body>>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    C: ConcurrencyManager<Result<CacheableHttpResponse<Body>, S::Error>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
     let backend = MokaBackend::builder().max_entries(CAPACITY).value_format(BincodeFormat).build();
     let config = hitbox::Config::builder()
         .request_predicate(NeutralRequestPredicate::new())
         .response_predicate(NeutralResponsePredicate::new())
         .extractor(Method::new().path("/products/{id}"))
-        .policy(PolicyConfig::builder().ttl(Duration::from_secs(3600)).build())
+        .policy(policy)
         .build();
-    hitbox_tower::Cache::builder().backend(backend).config(config).build().layer(inner)
+    let layer = hitbox_tower::Cache::builder().backend(backend).config(config);
+    layer.concurrency_manager(concurrency).build().layer(inner)
 }

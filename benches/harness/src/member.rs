@@ -1,11 +1,12 @@
 //! Servers that are measured side by side.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use crate::BoxError;
 
 /// The core of the servers.
 pub const CORE: &str = "0";
@@ -40,7 +41,7 @@ impl Member {
         address: String,
         core: &str,
         command: &mut Command,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> Result<Self, BoxError> {
         let program = command.get_program().to_owned();
         let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let process = Command::new("taskset")
@@ -88,6 +89,9 @@ fn ticks(process: u32) -> io::Result<u32> {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        if let Ok(Some(_)) = self.process.try_wait() {
+            return;
+        }
         // nginx and HAProxy end their children on a signal that asks them to.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         for _ in 0..100 {
@@ -121,10 +125,13 @@ pub fn free_address() -> io::Result<String> {
 
 /// What a program says of itself, if it is installed.
 pub fn version(name: &str) -> Option<String> {
-    let output = Command::new(name).arg("-v").output().ok()?;
+    let flag = if name == "varnishd" { "-V" } else { "-v" };
+    let output = Command::new(name).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
+    // "nginx/1.22.1", "varnishd (varnish-7.1.1 revision", "wrk debian/4.1.0", "Redis server v=7.0.15"
+    let mut words = text.split([' ', '/', '-', '=']);
     let number =
-        text.split([' ', '/']).find(|word| word.starts_with(|it: char| it.is_ascii_digit()));
+        words.find(|word| word.contains('.') && word.starts_with(|it: char| it.is_ascii_digit()));
     Some(format!("{name} {}", number.unwrap_or_default().trim()))
 }

@@ -1,8 +1,6 @@
 //! A page of 100 KiB of JSON, and what sends it: the bare handler, caches, and layers that compress.
 
 use std::convert::Infallible;
-use std::error::Error;
-use std::fmt::Write as _;
 use std::future::{Ready, ready};
 
 use bytes::Bytes;
@@ -13,7 +11,8 @@ use tower_keep_cache::CacheLayer;
 use tower_keep_compress::{CompressLayer, Encoding, Levels, encode_all};
 use tower_keep_store::{L1, Store};
 
-type BoxError = Box<dyn Error + Send + Sync>;
+use crate::BoxError;
+use crate::products::json;
 
 /// How long it is.
 pub const LEN: usize = 100 * 1024;
@@ -37,7 +36,7 @@ impl Pages {
     ///
     /// If there is no memory to compress.
     pub fn new() -> Result<Self, BoxError> {
-        let page = json();
+        let page = json(LEN);
         let level = Levels::stored().of(Encoding::Brotli);
         let short = encode_all(&page, Encoding::Brotli, level)?;
         Ok(Self { page: page.into(), short: short.into() })
@@ -83,43 +82,4 @@ pub fn cache(has_forms: bool) -> Result<CacheLayer, BoxError> {
 /// If the settings are wrong.
 pub fn compress() -> Result<CompressLayer, BoxError> {
     Ok(CompressLayer::builder().build()?)
-}
-
-/// Products as a shop would list them: the same names, other values, some text.
-#[must_use]
-pub fn json() -> Vec<u8> {
-    const WORDS: [&str; 24] = [
-        "oak", "chair", "with", "a", "seat", "of", "woven", "paper", "cord", "and", "legs", "that",
-        "are", "turned", "by", "hand", "light", "enough", "to", "carry", "table", "solid", "lamp",
-        "brass",
-    ];
-    // The same on each machine.
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut text = String::from("[");
-    for id in 1_000.. {
-        let words: Vec<&str> = (0..random.usize(8..30))
-            .map(|_| WORDS.get(random.usize(..WORDS.len())).copied().unwrap_or_default())
-            .collect();
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{{\"id\":{id},\"sku\":\"{:08x}\",\"price\":{}.{:02},\"stock\":{},\"rating\":{}.{},\
-             \"tags\":[\"{}\",\"{}\"],\"description\":\"{}\"}},",
-            random.u32(..),
-            random.u32(5..900),
-            random.u32(..100),
-            random.u32(..500),
-            random.u32(1..5),
-            random.u32(..10),
-            words[0],
-            words[1],
-            words.join(" ")
-        );
-        if text.len() >= LEN {
-            break;
-        }
-    }
-    // It is cut off at the end: no one reads it as JSON.
-    text.truncate(LEN);
-    text.into_bytes()
 }

@@ -4,26 +4,40 @@ mod machine;
 mod markdown;
 mod plot;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::machine::Machine;
+use crate::pace::Pace;
 use crate::samples::Samples;
 
-/// All that one run has measured.
-#[derive(Clone, Debug, Serialize)]
+/// What a later run reads again.
+const JSON: &str = "report.json";
+
+/// What was measured on one machine: by one run, or by several, each of which brought its tables up to
+/// date.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Where it was measured.
     pub machine: Machine,
-    /// In the order in which they were measured.
+    /// In the order in which they were first measured.
     pub tables: Vec<Table>,
+    /// What the programs that took part were told, by name.
+    pub setups: BTreeMap<String, String>,
+    /// Where it is written.
+    #[serde(skip)]
+    folder: PathBuf,
+    /// Said of each table.
+    #[serde(skip)]
+    taken: String,
 }
 
 /// Lines that were measured in turn, so that they can be compared with each other.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
     /// A word for files and arguments.
     pub id: String,
@@ -35,12 +49,14 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// One for each who took part, or couldn't.
     pub rows: Vec<Row>,
+    /// When, and by what command.
+    pub taken: String,
     /// What of it is drawn.
     pub plot: Option<Plot>,
 }
 
 /// A column.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Column {
     /// What it holds, with the unit.
     pub name: String,
@@ -49,7 +65,7 @@ pub struct Column {
 }
 
 /// One who took part, or couldn't.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Who.
     pub name: String,
@@ -60,7 +76,7 @@ pub struct Row {
 }
 
 /// A figure.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Figure {
     /// The median of all rounds.
     pub median: f64,
@@ -69,41 +85,61 @@ pub struct Figure {
 }
 
 /// How a table is drawn.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Plot {
     /// A bar for each row, of the column with this number.
     Bars(usize),
     /// A line for each row: the columns are points from left to right, named by what they are of.
     Lines,
+    /// The same of the first so many columns, by logarithms.
+    LogLines(usize),
 }
 
 impl Report {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self { machine: Machine::this(), tables: Vec::new() }
+    /// The one that lies in `folder`, if it is of this machine; else an empty one.
+    pub fn open(folder: &Path, pace: Pace) -> Self {
+        let machine = Machine::this();
+        let text = fs::read_to_string(folder.join(JSON)).unwrap_or_default();
+        let found = serde_json::from_str::<Self>(&text).ok().filter(|it| it.machine.is(&machine));
+        let (tables, setups) = found.map(|it| (it.tables, it.setups)).unwrap_or_default();
+        let taken = match pace {
+            Pace::Full => machine::taken(),
+            Pace::Quick => format!("{} A smoke run: read nothing into it.", machine::taken()),
+        };
+        Self { machine, tables, setups, folder: folder.to_owned(), taken }
     }
 
-    /// Writes `report.json`, `report.md` and an SVG for each table that is drawn.
+    /// Prints a table, and writes the report with it.
     ///
     /// # Errors
     ///
     /// If a file can't be written.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        fs::write(folder.join("report.json"), serde_json::to_string_pretty(self)?)?;
-        fs::write(folder.join("report.md"), self.markdown())?;
+    pub fn add(&mut self, mut table: Table) -> io::Result<()> {
+        table.taken.clone_from(&self.taken);
+        println!("\n{}", table.markdown());
+        match self.tables.iter_mut().find(|it| it.id == table.id) {
+            Some(old) => *old = table,
+            None => self.tables.push(table),
+        }
+        self.write()
+    }
+
+    /// Notes what programs were told.
+    pub fn tell(&mut self, setups: &[(String, String)]) {
+        self.setups.extend(setups.iter().cloned());
+    }
+
+    /// Writes `report.json`, `report.md` and an SVG for each table that is drawn.
+    fn write(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        fs::write(self.folder.join(JSON), serde_json::to_string_pretty(self)?)?;
+        fs::write(self.folder.join("report.md"), self.markdown())?;
         for table in &self.tables {
             if let Some(svg) = table.svg().map_err(io::Error::other)? {
-                fs::write(folder.join(format!("{}.svg", table.id)), svg)?;
+                fs::write(self.folder.join(format!("{}.svg", table.id)), svg)?;
             }
         }
         Ok(())
-    }
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -115,6 +151,7 @@ impl Table {
             id: id.to_owned(),
             title: title.to_owned(),
             note: String::new(),
+            taken: String::new(),
             columns: columns.iter().map(column).collect(),
             rows: Vec::new(),
             plot: None,
@@ -142,22 +179,21 @@ impl Table {
     }
 
     /// One who couldn't take part.
-    pub fn missing(&mut self, name: &str, why: impl ToString) {
+    pub fn missing(&mut self, name: &str, why: &(impl ToString + ?Sized)) {
         let (name, missing) = (name.to_owned(), Some(why.to_string()));
         self.rows.push(Row { name, cells: Vec::new(), missing });
     }
 }
 
 impl Figure {
-    /// A figure that isn't a median.
+    /// A figure that isn't a median; none if it is no number.
     pub fn of(value: f64) -> Option<Self> {
-        Some(Self { median: value, quartiles: None })
+        value.is_finite().then_some(Self { median: value, quartiles: None })
     }
-}
 
-impl From<&Samples> for Figure {
-    fn from(samples: &Samples) -> Self {
+    /// Of all rounds; none if there were none.
+    pub fn median(samples: &Samples) -> Option<Self> {
         let quartiles = (samples.count() > 1).then(|| [samples.at(0.25), samples.at(0.75)]);
-        Self { median: samples.median(), quartiles }
+        Some(Self { quartiles, ..Self::of(samples.median())? })
     }
 }

@@ -1,9 +1,10 @@
 //! The load: wrk, on the core that the servers don't have.
 
-use std::error::Error;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::BoxError;
 use crate::member::OTHER_CORE;
 
 /// What came of it.
@@ -29,12 +30,32 @@ pub fn load(
     fields: &[&str],
     duration: Duration,
     connections: u32,
-) -> Result<Done, Box<dyn Error>> {
+) -> Result<Done, BoxError> {
+    let fields = fields.iter().flat_map(|field| ["-H", field]);
+    run(&fields.chain([url]).collect::<Vec<_>>(), duration, connections)
+}
+
+/// The same for paths with the numbers from 0 to `keys` in the place of the one at the end of `url`.
+///
+/// # Errors
+///
+/// If wrk can't be run, or says what isn't understood.
+pub fn load_keys(
+    url: &str,
+    duration: Duration,
+    connections: u32,
+    keys: u64,
+) -> Result<Done, BoxError> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/keys.lua");
+    let script = script.to_str().ok_or("a path that isn't UTF-8")?;
+    run(&["-s", script, url, "--", &keys.to_string()], duration, connections)
+}
+
+fn run(arguments: &[&str], duration: Duration, connections: u32) -> Result<Done, BoxError> {
     let output = Command::new("taskset")
         .args(["-c", OTHER_CORE, "wrk", "--latency", "-t1"])
-        .args([format!("-c{connections}"), format!("-d{}s", duration.as_secs())])
-        .args(fields.iter().flat_map(|field| ["-H", field]))
-        .arg(url)
+        .args([format!("-c{connections}"), format!("-d{}s", duration.as_secs().max(1))])
+        .args(arguments)
         .output()?;
     let text = String::from_utf8(output.stdout)?;
     if !output.status.success() {

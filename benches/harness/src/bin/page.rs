@@ -8,9 +8,8 @@
 //! | `each` | tower-keep's `CompressLayer`, which compresses each response |
 //! | `tower-http` | tower-http's `CompressionLayer`, which does so as well |
 
-use std::error::Error;
-
 use bytes::Bytes;
+use harness::BoxError;
 use harness::page::{Pages, cache, compress};
 use http::{Request, Response};
 use http_body::Body;
@@ -25,8 +24,6 @@ use tower_http::compression::CompressionLayer;
 /// nginx brings an allocator of its own, too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {

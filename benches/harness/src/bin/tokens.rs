@@ -2,7 +2,10 @@
 //! medians in tables. `tokens ROUNDS`; or `tokens ROUNDS ALGORITHM`.
 
 use std::error::Error;
+use std::path::Path;
 
+use harness::pace::Pace;
+use harness::report::{Figure, Plot, Report, Table};
 use harness::samples::Samples;
 use harness::tokens::{ALGORITHMS, Comparison, Way};
 use tokio::time::Instant;
@@ -38,7 +41,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    print(&comparisons, &results);
+    let pace = if rounds < ROUNDS / 10 { Pace::Quick } else { Pace::Full };
+    let mut report = Report::open(Path::new("results"), pace);
+    for table in tables(&comparisons, &results, rounds).ok_or("there is no such algorithm")? {
+        report.add(table)?;
+    }
     Ok(())
 }
 
@@ -54,35 +61,32 @@ fn time(comparison: &Comparison, way: &Way) -> Result<f64, Box<dyn Error>> {
     Ok(start.elapsed().as_secs_f64() * 1e9 / count)
 }
 
-fn print(comparisons: &[Comparison], results: &[Vec<Samples>]) {
-    let Some(first) = comparisons.first() else { return };
-    let names: Vec<_> = comparisons.iter().map(|it| it.algorithm).collect();
-    let lengths: Vec<_> =
-        comparisons.iter().map(|it| format!("{} ({} bytes)", it.algorithm, it.length())).collect();
-    let head = |title: &str, columns: &[String]| {
-        println!("\n| {title} | {} |", columns.join(" | "));
-        println!("| --- |{}", " ---: |".repeat(columns.len()));
-    };
-    let line = |name: &str, cells: Vec<String>| println!("| {name} | {} |", cells.join(" | "));
-
-    head("ns a request: median (quartiles)", &lengths);
+/// What each way takes, and that as a multiple of what the second does.
+fn tables(
+    comparisons: &[Comparison],
+    results: &[Vec<Samples>],
+    rounds: usize,
+) -> Option<[Table; 2]> {
+    let first = comparisons.first()?;
+    let of = |it: &Comparison| format!("{} ({} bytes)", it.algorithm, it.length());
+    let lengths: Vec<_> = comparisons.iter().map(of).collect();
+    let columns: Vec<_> = lengths.iter().map(|it| (&**it, 0)).collect();
+    let note = format!("{rounds} rounds in turn; medians (quartiles).");
+    let title = "ns to let a request through by its token, more than the service alone takes";
+    let mut nanos = Table::new("tokens", title, &columns).note(&*note).plot(Plot::Lines);
+    let columns: Vec<_> = comparisons.iter().map(|it| (it.algorithm, 3)).collect();
+    let title = "The same, as a multiple of `jsonwebtoken`";
+    let mut times = Table::new("tokens-relative", title, &columns).note(note);
     for (at, way) in first.ways.iter().enumerate() {
         // Beside what the service took in the same round.
-        let more = |samples: &Vec<Samples>| match at {
-            0 => samples[0].show(0),
-            _ => format!("+{}", samples[at].minus(&samples[0]).show(0)),
-        };
-        line(way.name, results.iter().map(more).collect());
+        let more = |samples: &Vec<Samples>, at: usize| samples[at].minus(&samples[0]);
+        if at == 0 {
+            nanos.row(way.name, results.iter().map(|it| Figure::median(&it[0])));
+            continue;
+        }
+        nanos.row(way.name, results.iter().map(|it| Figure::median(&more(it, at))));
+        let relative = |it| Figure::of(more(it, at).relative_to(&more(it, 1)).median());
+        times.row(way.name, results.iter().map(relative));
     }
-    head(
-        "of those, as a multiple of `jsonwebtoken`",
-        &names.into_iter().map(str::to_owned).collect::<Vec<_>>(),
-    );
-    for (at, way) in first.ways.iter().enumerate().skip(1) {
-        let times = |samples: &Vec<Samples>| {
-            let more = |at: usize| samples[at].minus(&samples[0]);
-            format!("{:.3}", more(at).relative_to(&more(1)).median())
-        };
-        line(way.name, results.iter().map(times).collect());
-    }
+    Some([nanos, times])
 }

@@ -4,26 +4,29 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::member::version;
 
 /// The machine, the compiler and the libraries.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor, as the kernel calls it.
     pub processor: String,
-    /// How many cores there are for this process.
+    /// How many cores it has.
     pub cores: usize,
     /// The kernel.
     pub kernel: String,
     /// The compiler.
     pub rustc: String,
-    /// How busy it was when it began: runnable tasks, in the minute before.
-    pub load: String,
     /// Versions of what takes part, from the lock file.
     pub libraries: Vec<String>,
-    /// What was run.
-    pub command: String,
+    /// Versions of the programs that take part, of those that are installed.
+    pub programs: Vec<String>,
 }
+
+/// Programs that take part.
+const PROGRAMS: [&str; 5] = ["nginx", "varnishd", "haproxy", "wrk", "redis-server"];
 
 /// What takes part.
 const LIBRARIES: [&str; 17] = [
@@ -52,17 +55,34 @@ impl Machine {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = info.lines().find_map(|line| line.strip_prefix("model name"));
         let processor = processor.map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             processor: processor.unwrap_or_default(),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            // Of which this process may be kept to one.
+            cores: info.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: first_line(Command::new("uname").arg("-sr")),
             rustc: first_line(Command::new("rustc").arg("--version")),
-            load: load.split(' ').next().unwrap_or_default().to_owned(),
             libraries: versions(include_str!("../../Cargo.lock")),
-            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            programs: PROGRAMS.into_iter().filter_map(version).collect(),
         }
     }
+
+    /// Whether figures of the two can stand in one report.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.processor.clone(), it.cores, it.kernel.clone(), it.rustc.clone());
+        of(self) == of(other)
+    }
+}
+
+/// When, by what command, and how busy the machine was in the minute before.
+pub(super) fn taken() -> String {
+    let date = first_line(Command::new("date").args(["-u", "+%F %R UTC"]));
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let command = std::iter::once(program.to_owned()).chain(arguments).collect::<Vec<_>>();
+    format!("{date}, `{}`, load before: {load}.", command.join(" "))
 }
 
 fn first_line(command: &mut Command) -> String {
@@ -84,9 +104,9 @@ fn versions(lock: &str) -> Vec<String> {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, cores, kernel, rustc, load, libraries, command } = self;
-        writeln!(f, "`harness {command}`: {cores} cores of {processor}, {kernel}; {rustc}.")?;
-        writeln!(f, "Load before: {load}.\n\n{}.", libraries.join(", "))
+        let Self { processor, cores, kernel, rustc, libraries, programs } = self;
+        writeln!(f, "{cores} cores of {processor}, {kernel}; {rustc}.")?;
+        writeln!(f, "\n{}; {}.", programs.join(", "), libraries.join(", "))
     }
 }
 

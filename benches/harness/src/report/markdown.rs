@@ -11,6 +11,12 @@ impl Report {
         for table in &self.tables {
             let _ = write!(text, "\n{}", table.markdown());
         }
+        if !self.setups.is_empty() {
+            text.push_str("\n## What programs were told\n");
+        }
+        for (name, setup) in &self.setups {
+            let _ = write!(text, "\n{name}:\n\n```\n{}\n```\n", setup.trim_end());
+        }
         text
     }
 }
@@ -32,8 +38,9 @@ impl Table {
             }
             text.push('\n');
         }
-        if !self.note.is_empty() {
-            let _ = write!(text, "\n{}\n", self.note);
+        let said = [&*self.note, &*self.taken].join(" ");
+        if !said.trim().is_empty() {
+            let _ = write!(text, "\n{}\n", said.trim());
         }
         for row in &self.rows {
             if let Some(why) = &row.missing {

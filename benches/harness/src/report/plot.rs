@@ -3,14 +3,17 @@
 use std::error::Error;
 
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, IntoDrawingArea, IntoSegmentedCoord, LineSeries, Palette,
-    Palette99, PathElement, Rectangle, SVGBackend, SegmentValue, SeriesLabelPosition, WHITE,
+    ChartBuilder, Color, IntoDrawingArea, IntoSegmentedCoord, LineSeries, Palette, Palette99,
+    PathElement, Rectangle, SVGBackend, SegmentValue, Text, WHITE,
 };
 
 use super::{Plot, Table};
 
 /// Pixels.
 const WIDTH: u32 = 800;
+
+/// Pixels beside that for the names of lines.
+const LEGEND: u32 = 380;
 
 /// Pixels a bar.
 const BAR: u32 = 34;
@@ -25,9 +28,13 @@ impl Table {
     /// If it can't be drawn.
     pub fn svg(&self) -> Drawn<Option<String>> {
         let mut text = String::new();
+        if self.rows.iter().all(|row| row.missing.is_some()) {
+            return Ok(None);
+        }
         match self.plot {
             Some(Plot::Bars(column)) => self.bars(column, &mut text)?,
-            Some(Plot::Lines) => self.lines(&mut text)?,
+            Some(Plot::Lines) => self.lines(self.columns.len(), false, &mut text)?,
+            Some(Plot::LogLines(columns)) => self.lines(columns, true, &mut text)?,
             None => return Ok(None),
         }
         Ok(Some(text))
@@ -71,50 +78,58 @@ impl Table {
         Ok(())
     }
 
-    fn lines(&self, text: &mut String) -> Drawn<()> {
+    /// Of the first so many columns. By logarithms, the labels are those of powers of ten.
+    fn lines(&self, columns: usize, is_log: bool, text: &mut String) -> Drawn<()> {
+        let height = |figure: f64| if is_log { figure.max(1e-9).log10() } else { figure };
         let lines: Vec<(&str, Vec<(usize, f64)>)> = self
             .rows
             .iter()
             .filter(|row| row.missing.is_none())
             .map(|row| {
-                let points = row.cells.iter().enumerate();
-                (&*row.name, points.filter_map(|(at, cell)| Some((at, (*cell)?.median))).collect())
+                let points = row.cells.iter().take(columns).enumerate();
+                let points = points.filter_map(|(at, cell)| Some((at, height((*cell)?.median))));
+                (&*row.name, points.collect())
             })
             .collect();
-        let most = lines.iter().flat_map(|line| &line.1).map(|point| point.1).fold(0.0, f64::max);
-        let area = SVGBackend::with_string(text, (WIDTH, 480)).into_drawing_area();
+        let heights = || lines.iter().flat_map(|line| &line.1).map(|point| point.1);
+        let most = heights().fold(0.0, f64::max);
+        let least = if is_log { heights().fold(most, f64::min).floor() } else { 0.0 };
+        let area = SVGBackend::with_string(text, (WIDTH + LEGEND, 480)).into_drawing_area();
         area.fill(&WHITE)?;
-        let last = self.columns.len().saturating_sub(1).max(1);
-        let mut chart = ChartBuilder::on(&area)
+        let (graph, legend) = area.split_horizontally(WIDTH);
+        let last = columns.saturating_sub(1).max(1);
+        let mut chart = ChartBuilder::on(&graph)
             .caption(&self.title, ("sans-serif", 17))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d(0..last, 0.0..most * 1.05)?;
+            .build_cartesian_2d(0..last, least..least + (most - least).max(1e-9) * 1.05)?;
         let name = |at: &usize| self.columns.get(*at).map(|it| it.name.clone()).unwrap_or_default();
+        let scale = |at: &f64| if is_log { rounded(10_f64.powf(*at)) } else { format!("{at}") };
         chart
             .configure_mesh()
-            .x_labels(self.columns.len())
+            .x_labels(columns)
             .x_label_formatter(&name)
+            .y_label_formatter(&scale)
             .label_style(("sans-serif", 13))
             .draw()?;
-        for (number, (name, points)) in lines.into_iter().enumerate() {
-            let color = Palette99::pick(number).mix(1.0);
-            chart
-                .draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));
+        for ((number, (name, points)), top) in lines.into_iter().enumerate().zip((50..).step_by(22))
+        {
+            let color = Palette99::pick(number);
+            chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;
+            legend.draw(&PathElement::new([(0, top + 6), (18, top + 6)], color.stroke_width(2)))?;
+            legend.draw(&Text::new(name.to_owned(), (24, top), ("sans-serif", 13)))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 13))
-            .draw()?;
         area.present()?;
         Ok(())
     }
+}
+
+/// Two digits of it, which is enough for a scale.
+fn rounded(figure: f64) -> String {
+    let unit = 10_f64.powf(figure.log10().floor() - 1.0);
+    let digits = usize::from(unit < 1.0) + usize::from(unit < 0.1);
+    format!("{:.digits$}", (figure / unit).round() * unit)
 }
 
 #[cfg(test)]
@@ -129,7 +144,7 @@ mod tests {
         table.row("two", [Figure::of(20.0), None]);
         table.missing("three", "it is not installed");
         assert!(table.svg().unwrap().is_none());
-        for plot in [Plot::Bars(0), Plot::Lines] {
+        for plot in [Plot::Bars(0), Plot::Lines, Plot::LogLines(2)] {
             let svg = table.clone().plot(plot).svg().unwrap().unwrap();
             assert!(svg.starts_with("<svg") && svg.contains("A title"), "{svg}");
             assert!(svg.contains("one") && svg.contains("two") && !svg.contains("three"));

@@ -10,8 +10,9 @@ use tower_keep_benches::{Way, With, compare_in};
 use super::in_process::Kind;
 use crate::BoxError;
 use crate::contenders::Page;
+use crate::pace::Pace;
 use crate::progress;
-use crate::report::{Figure, Plot, Table};
+use crate::report::{Figure, Plot, Report, Table};
 
 const ROUNDS: usize = 100;
 
@@ -24,19 +25,26 @@ const ENTRIES: [(u64, &str); 4] =
 
 const TAGS: [(u64, &str); 3] = [(1, "1"), (1_000, "1,000"), (100_000, "100,000")];
 
-/// By the number of entries.
+/// By the number of entries, and by that of tags.
 ///
 /// # Errors
 ///
-/// If something can't be filled.
-pub fn by_entries(runtime: &Runtime) -> Result<Table, BoxError> {
-    let columns = ENTRIES.map(|(_, name)| (name, 0));
+/// If the report can't be written, or something not be filled.
+pub fn run(report: &mut Report, runtime: &Runtime, pace: Pace) -> Result<(), BoxError> {
+    report.add(by_entries(runtime, pace)?)?;
+    report.add(by_tags(runtime, pace)?)?;
+    Ok(())
+}
+
+fn by_entries(runtime: &Runtime, pace: Pace) -> Result<Table, BoxError> {
+    let (entries, rounds) = (pace.of(&ENTRIES), pace.rounds(ROUNDS));
+    let columns: Vec<_> = entries.iter().map(|(_, name)| (*name, 0)).collect();
     let mut table =
         Table::new("entries", "ns for one of the same 100, by how many there are", &columns)
-            .note(format!("{ROUNDS} rounds of 1,000."))
+            .note(format!("{rounds} rounds of 1,000."))
             .plot(Plot::Lines);
     let mut ways = Vec::new();
-    for (entries, _) in ENTRIES {
+    for (entries, _) in entries.iter().copied() {
         let moka = moka::sync::Cache::<u64, u64>::new(entries * 2);
         for id in 0..entries {
             moka.insert(id, id);
@@ -49,34 +57,36 @@ pub fn by_entries(runtime: &Runtime) -> Result<Table, BoxError> {
     }
     let rows =
         ["moka `get`", "tower-keep `get`", "a response, by tower-keep around a `service_fn`"];
-    measure(runtime, &mut table, &rows, ways);
+    measure(runtime, &mut table, rounds, &rows, ways);
     Ok(table)
 }
 
-/// By the number of tags that are in use.
-///
-/// # Errors
-///
-/// If something can't be filled.
-pub fn by_tags(runtime: &Runtime) -> Result<Table, BoxError> {
-    let columns = TAGS.map(|(_, name)| (name, 0));
+fn by_tags(runtime: &Runtime, pace: Pace) -> Result<Table, BoxError> {
+    let (tags, rounds) = (pace.of(&TAGS), pace.rounds(ROUNDS));
+    let columns: Vec<_> = tags.iter().map(|(_, name)| (*name, 0)).collect();
     let mut table =
         Table::new("tags", "ns for one of the same 100, by how many tags are in use", &columns)
             .note(format!(
-                "{ROUNDS} rounds of 1,000, of 100,000 entries, each with one of the tags."
+                "{rounds} rounds of 1,000, of 100,000 entries, each with one of the tags."
             ))
             .plot(Plot::Lines);
     let ways: Result<Vec<_>, _> =
-        TAGS.iter().map(|(tags, _)| typed(runtime, 100_000, *tags)).collect();
-    measure(runtime, &mut table, &["tower-keep `get`"], ways?);
+        tags.iter().map(|(tags, _)| typed(runtime, 100_000, *tags)).collect();
+    measure(runtime, &mut table, rounds, &["tower-keep `get`"], ways?);
     Ok(table)
 }
 
-fn measure(runtime: &Runtime, table: &mut Table, rows: &[&str], mut ways: Vec<Box<dyn Way>>) {
+fn measure(
+    runtime: &Runtime,
+    table: &mut Table,
+    rounds: usize,
+    rows: &[&str],
+    mut ways: Vec<Box<dyn Way>>,
+) {
     let _entered = runtime.enter();
-    let bar = progress::bar(&table.id, ROUNDS);
+    let bar = progress::bar(&table.id, rounds);
     let mut all: Vec<&mut dyn Way> = ways.iter_mut().map(|way| &mut **way as _).collect();
-    let costs = compare_in(ROUNDS, &mut all, |round| bar.set_position(round as u64));
+    let costs = compare_in(rounds, &mut all, |round| bar.set_position(round as u64));
     bar.finish_and_clear();
     for (row, name) in rows.iter().enumerate() {
         let costs = costs.iter().skip(row).step_by(rows.len());

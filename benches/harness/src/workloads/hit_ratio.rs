@@ -8,8 +8,9 @@ use tower_keep::store::{L1, Store, Ttl, Typed};
 
 use super::draws::{Site, Zipf};
 use crate::BoxError;
+use crate::pace::Pace;
 use crate::progress;
-use crate::report::{Figure, Plot, Table};
+use crate::report::{Figure, Plot, Report, Table};
 
 /// How many requests are made before it is counted, and how many are counted.
 const WARM: usize = 500_000;
@@ -25,10 +26,17 @@ fn key(number: u64) -> String {
 
 /// A cache of values that don't matter.
 trait Candidate {
-    fn get(&self, key: &String) -> Result<bool, BoxError>;
+    fn get(&self, key: &str) -> Result<bool, BoxError>;
 
     fn put(&self, key: String) -> Result<(), BoxError>;
 }
+
+/// What is asked for.
+type Stream = Box<dyn Iterator<Item = u64>>;
+type MakeStream = fn() -> Stream;
+
+/// With room for so many entries.
+type MakeCandidate = fn(u64) -> Result<Box<dyn Candidate>, BoxError>;
 
 /// Whether `candidate` has the key; else it is put in.
 fn has(candidate: &dyn Candidate, number: u64) -> Result<bool, BoxError> {
@@ -41,7 +49,7 @@ fn has(candidate: &dyn Candidate, number: u64) -> Result<bool, BoxError> {
 }
 
 struct Keep {
-    values: Typed<String, ()>,
+    values: Typed<str, ()>,
 }
 
 impl Keep {
@@ -61,7 +69,7 @@ impl Keep {
 }
 
 impl Candidate for Keep {
-    fn get(&self, key: &String) -> Result<bool, BoxError> {
+    fn get(&self, key: &str) -> Result<bool, BoxError> {
         Ok(self.values.get(key).now_or_never().ok_or("a lookup waits")?.is_some())
     }
 
@@ -81,7 +89,7 @@ impl Moka {
 }
 
 impl Candidate for Moka {
-    fn get(&self, key: &String) -> Result<bool, BoxError> {
+    fn get(&self, key: &str) -> Result<bool, BoxError> {
         Ok(self.0.get(key).is_some())
     }
 
@@ -94,7 +102,7 @@ impl Candidate for Moka {
 struct Quick(quick_cache::sync::Cache<String, Arc<()>>);
 
 impl Candidate for Quick {
-    fn get(&self, key: &String) -> Result<bool, BoxError> {
+    fn get(&self, key: &str) -> Result<bool, BoxError> {
         Ok(self.0.get(key).is_some())
     }
 
@@ -108,10 +116,18 @@ impl Candidate for Quick {
 ///
 /// # Errors
 ///
-/// If ours can't be made, or waits for something.
-pub fn ratios() -> Result<Table, BoxError> {
-    type Stream = Box<dyn Iterator<Item = u64>>;
-    let streams: [(&str, fn() -> Stream); 3] = [
+/// If the report can't be written, or ours not be made.
+pub fn run(report: &mut Report, pace: Pace) -> Result<(), BoxError> {
+    let (warm, counted) = match pace {
+        Pace::Full => (WARM, COUNTED),
+        Pace::Quick => (WARM / 50, COUNTED / 50),
+    };
+    report.add(ratios(warm, counted)?)?;
+    Ok(())
+}
+
+fn ratios(warm: usize, counted: usize) -> Result<Table, BoxError> {
+    let streams: [(&str, MakeStream); 3] = [
         ("Zipf 0.8", || Box::new(Zipf::new(KEYS, 0.8, 1))),
         ("Zipf 1.0", || Box::new(Zipf::new(KEYS, 1.0, 2))),
         ("site", || Box::new(Site::new(KEYS, 3))),
@@ -124,12 +140,12 @@ pub fn ratios() -> Result<Table, BoxError> {
     let columns: Vec<_> = names.iter().map(|name| (&**name, 2)).collect();
     let mut table = Table::new("hit-ratio", "Hits, %, by how much of a million keys fits", &columns)
         .note(format!(
-            "{COUNTED} requests after {WARM} that aren't counted, of one thread, by one seed. `site` \
+            "{counted} requests after {warm} that aren't counted, of one thread, by one seed. `site` \
              is a stream made up like one: popularity that drifts, 15 % of requests for what nobody \
              asks for again, crawlers."
         ))
         .plot(Plot::Lines);
-    let candidates: [(&str, fn(u64) -> Result<Box<dyn Candidate>, BoxError>); 4] = [
+    let candidates: [(&str, MakeCandidate); 4] = [
         ("tower-keep", |entries| Ok(Box::new(Keep::of(entries)?))),
         ("moka, TinyLFU", |entries| Ok(Box::new(Moka::of(entries, EvictionPolicy::tiny_lfu())))),
         ("moka, LRU", |entries| Ok(Box::new(Moka::of(entries, EvictionPolicy::lru())))),
@@ -142,7 +158,7 @@ pub fn ratios() -> Result<Table, BoxError> {
     for (name, make) in candidates {
         let mut cells = Vec::new();
         for (stream, size) in &cases {
-            cells.push(Figure::of(ratio(&*make(size.1)?, stream.1())?));
+            cells.push(Figure::of(ratio(&*make(size.1)?, stream.1(), warm, counted)?));
             bar.inc(1);
         }
         table.row(name, cells);
@@ -154,14 +170,16 @@ pub fn ratios() -> Result<Table, BoxError> {
 #[expect(clippy::cast_precision_loss, reason = "counts this small are exact")]
 fn ratio(
     candidate: &dyn Candidate,
-    mut stream: Box<dyn Iterator<Item = u64>>,
+    mut stream: Stream,
+    warm: usize,
+    counted: usize,
 ) -> Result<f64, BoxError> {
-    for key in stream.by_ref().take(WARM) {
+    for key in stream.by_ref().take(warm) {
         has(candidate, key)?;
     }
     let mut hits = 0_u64;
-    for key in stream.take(COUNTED) {
+    for key in stream.take(counted) {
         hits += u64::from(has(candidate, key)?);
     }
-    Ok(hits as f64 * 100.0 / COUNTED as f64)
+    Ok(hits as f64 * 100.0 / counted as f64)
 }

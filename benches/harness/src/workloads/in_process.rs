@@ -12,8 +12,9 @@ use tower_keep_benches::{Way, With, compare_in};
 
 use crate::BoxError;
 use crate::contenders::{self, Page};
+use crate::pace::Pace;
 use crate::progress;
-use crate::report::{Figure, Plot, Table};
+use crate::report::{Figure, Plot, Report, Table};
 
 /// How often each is measured, a thousand requests at a time.
 const ROUNDS: usize = 300;
@@ -124,28 +125,36 @@ impl Kind {
     }
 }
 
-/// A hit on one of `entries` responses of `size` bytes.
+/// Hits on few responses, which lie in the processor's caches, and on many, which don't.
 ///
 /// # Errors
 ///
-/// If the bare handler can't be measured. Any other that fails is named in the table.
-pub fn hits(runtime: &Runtime, entries: u64, size: usize) -> Result<Table, BoxError> {
+/// If the report can't be written, or the bare handler not be measured.
+pub fn run(report: &mut Report, runtime: &Runtime, pace: Pace) -> Result<(), BoxError> {
+    for entries in pace.of(&[100, 10_000]) {
+        report.add(hits(runtime, *entries, 1024, pace.rounds(ROUNDS))?)?;
+    }
+    Ok(())
+}
+
+/// A hit on one of `entries` responses of `size` bytes. Any who fails is named in the table.
+fn hits(runtime: &Runtime, entries: u64, size: usize, rounds: usize) -> Result<Table, BoxError> {
     let title = format!("A hit in the process: {size} bytes, {entries} entries");
     let columns = [("ns", 0), ("more than bare, ns", 0), ("× bare", 2), ("allocations", 1)];
     let mut table = Table::new(&format!("in-process-{entries}-{size}"), &title, &columns)
-        .note(format!("{ROUNDS} rounds of 1,000 requests, which are made before and not timed."))
+        .note(format!("{rounds} rounds of 1,000 requests, which are made before and not timed."))
         .plot(Plot::Bars(0));
     let mut entrants = Vec::new();
     for kind in Kind::ALL {
         match kind.way(runtime, entries, Page::of(size)) {
             Ok(way) => entrants.push(Entrant { kind, way }),
-            Err(error) => table.missing(kind.name(), error),
+            Err(error) => table.missing(kind.name(), &error),
         }
     }
     let _entered = runtime.enter();
-    let bar = progress::bar(&table.id, ROUNDS);
+    let bar = progress::bar(&table.id, rounds);
     let mut ways: Vec<&mut dyn Way> = entrants.iter_mut().map(|it| &mut *it.way as _).collect();
-    let costs = compare_in(ROUNDS, &mut ways, |round| bar.set_position(round as u64));
+    let costs = compare_in(rounds, &mut ways, |round| bar.set_position(round as u64));
     bar.finish_and_clear();
     let bare = costs.first().ok_or("nothing was measured")?.nanos;
     for (entrant, cost) in entrants.iter().zip(&costs) {

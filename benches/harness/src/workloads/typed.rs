@@ -13,18 +13,24 @@ use tower_keep::store::{L1, Store, Ttl};
 use tower_keep_benches::{Way, With, compare_in};
 
 use crate::BoxError;
+use crate::pace::Pace;
 use crate::progress;
-use crate::report::{Figure, Plot, Table};
+use crate::report::{Figure, Plot, Report, Table};
 
 const ROUNDS: usize = 300;
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
-/// Of `entries` values.
+/// Of 10,000 values.
 ///
 /// # Errors
 ///
-/// If one that takes part can't be filled.
-pub fn hits(runtime: &Runtime, entries: u64) -> Result<Table, BoxError> {
+/// If the report can't be written, or one that takes part not be filled.
+pub fn run(report: &mut Report, runtime: &Runtime, pace: Pace) -> Result<(), BoxError> {
+    report.add(hits(runtime, 10_000, pace.rounds(ROUNDS))?)?;
+    Ok(())
+}
+
+fn hits(runtime: &Runtime, entries: u64, rounds: usize) -> Result<Table, BoxError> {
     let _entered = runtime.enter();
     let keep = Store::builder().l1(L1::bytes(entries * 4096)).build()?.typed::<u64, String>("user");
     let moka = moka::sync::Cache::<u64, Arc<String>>::builder()
@@ -102,12 +108,12 @@ pub fn hits(runtime: &Runtime, entries: u64) -> Result<Table, BoxError> {
     let columns = [("ns", 0), ("more than moka, ns", 0), ("allocations", 1)];
     let mut table = Table::new(&format!("typed-{entries}"), &title, &columns)
         .note(format!(
-            "{ROUNDS} rounds of 1,000. The first two are maps, without tags, tiers or single flight."
+            "{rounds} rounds of 1,000. The first two are maps, without tags, tiers or single flight."
         ))
         .plot(Plot::Bars(0));
-    let bar = progress::bar(&table.id, ROUNDS);
+    let bar = progress::bar(&table.id, rounds);
     let mut all: Vec<&mut dyn Way> = ways.iter_mut().map(|(_, way)| &mut **way as _).collect();
-    let costs = compare_in(ROUNDS, &mut all, |round| bar.set_position(round as u64));
+    let costs = compare_in(rounds, &mut all, |round| bar.set_position(round as u64));
     bar.finish_and_clear();
     let moka = costs.first().ok_or("nothing was measured")?.nanos;
     for ((name, _), cost) in ways.iter().zip(&costs) {

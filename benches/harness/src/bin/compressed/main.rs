@@ -7,9 +7,12 @@
 mod servers;
 mod within;
 
-use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
+use harness::BoxError;
+use harness::pace::Pace;
+use harness::report::{Figure, Plot, Report, Table};
 use harness::samples::Samples;
 use harness::wrk::load;
 
@@ -24,11 +27,13 @@ struct Figures {
     errors: u64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u32>());
     let mut next = |default| arguments.next().unwrap_or(Ok(default));
     let (rounds, seconds, connections) = (next(5)?, next(1)?, next(64)?);
-    within::print_table().map_err(|error| -> Box<dyn Error> { error })?;
+    let pace = Pace::of_rounds(rounds);
+    let mut report = Report::open(Path::new("results"), pace);
+    report.add(within::table(pace.rounds(within::ROUNDS))?)?;
     let servers = Servers::launch()?;
     let duration = Duration::from_secs(seconds.into());
     // Connections are made, and forms as dense as they get.
@@ -48,41 +53,49 @@ fn main() -> Result<(), Box<dyn Error>> {
             figures.errors += done.errors;
         }
     }
-    print_table(&servers, &figures, seconds, connections)
+    report.add(table(&servers, &figures, seconds, connections)?)?;
+    Ok(())
 }
 
-fn print_table(
+fn table(
     servers: &Servers,
     figures: &[Figures],
     seconds: u32,
     connections: u32,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Table, BoxError> {
     let base = servers.ways.iter().position(|way| way.is_base).and_then(|at| figures.get(at));
     let base = base.ok_or("nothing to compare with")?;
-    println!(
-        "\n{} rounds of {seconds} s, {connections} connections; medians (quartiles).\n",
-        base.rate.count()
-    );
-    println!(
-        "| over sockets | bytes sent | requests/s | × | processor time, µs a request | × | of the \
-         core, % | errors |"
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let columns = [
+        ("bytes sent", 0),
+        ("requests/s", 0),
+        ("× a plain hit", 3),
+        ("processor time, µs a request", 1),
+        ("× a plain hit", 2),
+        ("of the core, %", 0),
+        ("errors", 0),
+    ];
+    let mut table = Table::new("compressed", "A page of 100 KiB sent over loopback", &columns)
+        .note(format!(
+            "{} rounds of {seconds} s by wrk, {connections} connections; medians (quartiles).",
+            base.rate.count()
+        ))
+        .plot(Plot::Bars(1));
     for (way, figures) in servers.ways.iter().zip(figures) {
-        println!(
-            "| {} | {} | {} | {:.3} | {} | {:.2} | {:.0} | {} |",
-            way.what,
-            servers.ask(way)?.len,
-            figures.rate.show(0),
-            figures.rate.relative_to(&base.rate).median(),
-            figures.micros.show(1),
-            figures.micros.relative_to(&base.micros).median(),
-            figures.share.median(),
-            figures.errors,
-        );
+        #[expect(clippy::cast_precision_loss, reason = "there are few")]
+        let [length, errors] = [servers.ask(way)?.len as f64, figures.errors as f64];
+        let cells = [
+            Figure::of(length),
+            Figure::median(&figures.rate),
+            Figure::of(figures.rate.relative_to(&base.rate).median()),
+            Figure::median(&figures.micros),
+            Figure::of(figures.micros.relative_to(&base.micros).median()),
+            Figure::of(figures.share.median()),
+            Figure::of(errors),
+        ];
+        table.row(&way.what, cells);
     }
     if let Some(missing) = servers.missing {
-        println!("\n{missing} is not installed, so it is not in the table.");
+        table.missing(missing, "it is not installed");
     }
-    Ok(())
+    Ok(table)
 }

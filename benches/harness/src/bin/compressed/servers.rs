@@ -1,15 +1,15 @@
 //! The servers, each a process of its own, and the ways in which they are asked for the page.
 
-use std::error::Error;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use harness::BoxError;
+use harness::ask::ask;
 use harness::member::{CORE, Member, free_address, own, version};
-use harness::page::{PAGE, SHORT, json};
+use harness::page::{LEN, PAGE, SHORT};
+use harness::products::json;
 use harness::wrk::load;
 use tower_keep_compress::{Encoding, Levels, encode_all};
 
@@ -38,7 +38,7 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Starts them. They do nothing until they are asked.
-    pub(super) fn launch() -> Result<Self, Box<dyn Error>> {
+    pub(super) fn launch() -> Result<Self, BoxError> {
         let mut members = Vec::new();
         for kind in ["bare", "cache", "forms", "each", "tower-http"] {
             let address = free_address()?;
@@ -95,7 +95,7 @@ impl Servers {
     }
 
     /// Asks until the answer is in its coding, and as dense as it gets.
-    pub(super) fn warm(&self, way: &Way, connections: u32) -> Result<(), Box<dyn Error>> {
+    pub(super) fn warm(&self, way: &Way, connections: u32) -> Result<(), BoxError> {
         for _ in 0..10 {
             let before = self.ask(way)?;
             load(&self.url(way), &way.fields(), Duration::from_secs(1), connections)?;
@@ -108,25 +108,10 @@ impl Servers {
     }
 
     /// Asks once.
-    pub(super) fn ask(&self, way: &Way) -> Result<Sent, Box<dyn Error>> {
-        // Another `Host` would be another entry of a cache than wrk's.
-        let host = &self.of(way).address;
-        let mut stream = TcpStream::connect(host)?;
-        let fields: String = way.fields().iter().map(|field| format!("{field}\r\n")).collect();
-        let path = way.path;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or("no head")?;
-        let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200") {
-            return Err(format!("{}: {head}", way.what).into());
-        }
-        let coding = head.lines().find_map(|line| line.strip_prefix("content-encoding:"));
-        Ok(Sent {
-            coding: coding.map(|coding| coding.trim().to_owned()),
-            len: answer.len() - end - 4,
-        })
+    pub(super) fn ask(&self, way: &Way) -> Result<Sent, BoxError> {
+        let answer = ask(&self.of(way).address, way.path, &way.fields())?;
+        let coding = answer.field("content-encoding").map(ToOwned::to_owned);
+        Ok(Sent { coding, len: answer.body.len() })
     }
 }
 
@@ -142,9 +127,9 @@ impl Way {
 }
 
 /// Its configuration, and the files that it serves.
-fn nginx(address: &str) -> Result<Command, Box<dyn Error>> {
+fn nginx(address: &str) -> Result<Command, BoxError> {
     let folder = std::env::temp_dir().join(format!("harness-page-{}", std::process::id()));
-    let page = json();
+    let page = json(LEN);
     let gzip = encode_all(&page, Encoding::Gzip, Levels::stored().of(Encoding::Gzip))?;
     for kind in ["plain", "gzip", "static"] {
         let files = folder.join("files").join(kind);

@@ -1,21 +1,23 @@
 //! What a response costs from the call to the last frame of its body, within the process.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use harness::BoxError;
 use harness::page::{PAGE, Pages, cache, compress};
+use harness::report::{Figure, Table};
 use harness::samples::Samples;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
 
-const ROUNDS: u32 = 200;
+pub(super) const ROUNDS: usize = 200;
 
 /// How many responses are timed together: about as many as take 100 µs, and one that takes longer.
 const CHEAP: u32 = 200;
@@ -29,7 +31,7 @@ struct Way<'a> {
     nanos: Samples,
 }
 
-pub(super) fn print_table() -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(super) fn table(rounds: usize) -> Result<Table, BoxError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handler = Pages::new()?.handler();
     let plain = cache(false)?.layer(handler.clone());
@@ -55,18 +57,21 @@ pub(super) fn print_table() -> Result<(), Box<dyn Error + Send + Sync>> {
         way(&runtime, "`CompressLayer` around the handler, br", DEAR, &each, Some("br")),
         way(&runtime, "tower-http's `CompressionLayer`, br", DEAR, &tower_http, Some("br")),
     ];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for Way { batch, time, nanos, .. } in &mut ways {
             nanos.push(time(*batch).as_secs_f64() * 1e9 / f64::from(*batch));
         }
     }
     let base = ways[1].nanos.clone();
-    println!("\n{ROUNDS} rounds in turn; medians (quartiles).\n");
-    println!("| within the process | ns a response | × |\n| --- | ---: | ---: |");
+    let columns = [("ns a response", 0), ("× a plain hit", 2)];
+    let title = "A page of 100 KiB within the process";
+    let mut table = Table::new("compressed-within", title, &columns)
+        .note(format!("{rounds} rounds in turn; medians (quartiles)."));
     for Way { what, nanos, .. } in &ways {
-        println!("| {what} | {} | {:.2} |", nanos.show(0), nanos.relative_to(&base).median());
+        let times = Figure::of(nanos.relative_to(&base).median());
+        table.row(what, [Figure::median(nanos), times]);
     }
-    Ok(())
+    Ok(table)
 }
 
 const BROWSER: &str = "gzip, deflate, br, zstd";

@@ -1,33 +1,41 @@
-//! The one command: measures what its arguments name, prints tables, and writes the report.
+//! Measures caches within the process: what its arguments name of `in-process`, `typed`, `growth`,
+//! `hit-ratio`, `trace` and `storm-typed`, or all of it. Prints tables, and writes them into the report.
+//! `--quick` only shows that everything runs.
 
 use std::path::Path;
 
 use harness::BoxError;
+use harness::pace::Pace;
 use harness::report::Report;
-use harness::workloads::{growth, hit_ratio, in_process, typed};
-use tokio::runtime::Builder;
+use harness::workloads::{growth, hit_ratio, in_process, storm_typed, trace, typed};
+use tokio::runtime::{Builder, Runtime};
+
+type Workload = fn(&mut Report, &Runtime, Pace) -> Result<(), BoxError>;
+
+const ALL: [(&str, Workload); 6] = [
+    ("in-process", in_process::run),
+    ("typed", typed::run),
+    ("growth", growth::run),
+    ("hit-ratio", |report, _, pace| hit_ratio::run(report, pace)),
+    ("trace", |report, _, pace| trace::run(report, pace)),
+    ("storm-typed", storm_typed::run),
+];
 
 fn main() -> Result<(), BoxError> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
-    let mut report = Report::new();
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    if is_wanted("in-process") {
-        for entries in [100, 10_000] {
-            report.tables.push(in_process::hits(&runtime, entries, 1024)?);
+    let (mut wanted, mut pace) = (Vec::new(), Pace::Full);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--quick" => pace = Pace::Quick,
+            name if ALL.iter().any(|it| it.0 == name) => wanted.push(argument),
+            _ => return Err(format!("there is no workload {argument}").into()),
         }
     }
-    if is_wanted("typed") {
-        report.tables.push(typed::hits(&runtime, 10_000)?);
+    let mut report = Report::open(Path::new("results"), pace);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    for (name, workload) in ALL {
+        if wanted.is_empty() || wanted.iter().any(|it| it == name) {
+            workload(&mut report, &runtime, pace)?;
+        }
     }
-    if is_wanted("growth") {
-        report.tables.push(growth::by_entries(&runtime)?);
-        report.tables.push(growth::by_tags(&runtime)?);
-    }
-    if is_wanted("hit-ratio") {
-        report.tables.push(hit_ratio::ratios()?);
-    }
-    println!("{}", report.markdown());
-    report.write(Path::new("results"))?;
     Ok(())
 }

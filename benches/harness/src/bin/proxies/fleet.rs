@@ -1,23 +1,25 @@
 //! The proxies and the origin, each a process of its own.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use harness::BoxError;
 use harness::member::{CORE, Member, OTHER_CORE, free_address, own, version};
 
 /// All of them.
 pub(super) struct Fleet {
     pub(super) members: Vec<Member>,
     pub(super) missing: Vec<&'static str>,
+    /// What the programs were told: what they are, and the text.
+    pub(super) setups: Vec<(String, String)>,
     _origin: Member,
 }
 
 impl Fleet {
     /// Starts them. They do nothing until they are asked.
-    pub(super) fn launch() -> Result<Self, Box<dyn Error>> {
+    pub(super) fn launch() -> Result<Self, BoxError> {
         let only = std::env::var("ONLY").unwrap_or_default();
         let is_wanted = |name: &str| only.is_empty() || only.split(',').any(|it| it == name);
         let folder = std::env::temp_dir().join(format!("harness-{}", std::process::id()));
@@ -31,7 +33,7 @@ impl Fleet {
             OTHER_CORE,
             origin.args(&upstreams),
         )?;
-        let (mut members, mut missing) = (Vec::new(), Vec::new());
+        let (mut members, mut missing, mut setups) = (Vec::new(), Vec::new(), Vec::new());
         for name in ["nginx", "haproxy", "keep", "keep-mt", "client", "floor"] {
             if !is_wanted(name) {
                 continue;
@@ -44,6 +46,8 @@ impl Fleet {
                         continue;
                     };
                     let config = configure(name, &folder, &address, &upstreams)?;
+                    let told = fs::read_to_string(&config)?;
+                    setups.push((format!("{version}, as a reverse proxy"), told));
                     let mut command = Command::new(name);
                     if name == "nginx" {
                         command.arg("-p").arg(&folder).arg("-c").arg(config);
@@ -60,7 +64,7 @@ impl Fleet {
             };
             members.push(Member::launch(name, what, address, CORE, &mut command)?);
         }
-        Ok(Self { members, missing, _origin: origin })
+        Ok(Self { members, missing, setups, _origin: origin })
     }
 }
 

@@ -5,10 +5,13 @@
 
 mod fleet;
 
-use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
+use harness::BoxError;
 use harness::member::Member;
+use harness::pace::Pace;
+use harness::report::{Figure, Plot, Report, Table};
 use harness::samples::Samples;
 use harness::wrk::load;
 
@@ -24,7 +27,7 @@ struct Figures {
     errors: u64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u32>());
     let mut next = |default| arguments.next().unwrap_or(Ok(default));
     let (rounds, seconds, connections) = (next(9)?, next(3)?, next(64)?);
@@ -48,7 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             figures.errors += done.errors;
         }
     }
-    print_table(&fleet, &figures, seconds, connections);
+    let table = table(&fleet, &figures, seconds, connections).ok_or("nobody takes part")?;
+    let mut report = Report::open(Path::new("results"), Pace::of_rounds(rounds));
+    report.tell(&fleet.setups);
+    report.add(table)?;
     Ok(())
 }
 
@@ -56,33 +62,41 @@ fn url(member: &Member) -> String {
     format!("http://{}/some/path?and=query", member.address)
 }
 
-fn print_table(fleet: &Fleet, figures: &[Figures], seconds: u32, connections: u32) {
+fn table(fleet: &Fleet, figures: &[Figures], seconds: u32, connections: u32) -> Option<Table> {
     let at = fleet.members.iter().position(|member| member.name == "nginx").unwrap_or(0);
-    let (Some(base), Some(first)) = (figures.get(at), fleet.members.get(at)) else { return };
-    println!(
-        "\n{} rounds of {seconds} s, {connections} connections; medians (quartiles).\n",
-        base.rate.count()
-    );
-    println!(
-        "| | requests/s | × {0} | processor time, µs a request | × {0} | of the core, % | 99 %, µs \
-         | errors |",
-        first.name
-    );
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let (base, first) = (figures.get(at)?, fleet.members.get(at)?);
+    let times = format!("× {}", first.name);
+    let columns = [
+        ("requests/s", 0),
+        (&*times, 2),
+        ("processor time, µs a request", 1),
+        (&*times, 2),
+        ("of the core, %", 0),
+        ("99 %, µs", 0),
+        ("errors", 0),
+    ];
+    let mut table = Table::new("proxies", "Reverse proxies", &columns)
+        .note(format!(
+            "{} rounds of {seconds} s by wrk, {connections} connections; medians (quartiles).",
+            base.rate.count()
+        ))
+        .plot(Plot::Bars(0));
     for (member, figures) in fleet.members.iter().zip(figures) {
-        println!(
-            "| {} | {} | {:.2} | {} | {:.2} | {:.0} | {:.0} | {} |",
-            member.what,
-            figures.rate.show(0),
-            figures.rate.relative_to(&base.rate).median(),
-            figures.micros.show(1),
-            figures.micros.relative_to(&base.micros).median(),
-            figures.share.median(),
-            figures.slow.median(),
-            figures.errors,
-        );
+        #[expect(clippy::cast_precision_loss, reason = "there are few")]
+        let errors = figures.errors as f64;
+        let cells = [
+            Figure::median(&figures.rate),
+            Figure::of(figures.rate.relative_to(&base.rate).median()),
+            Figure::median(&figures.micros),
+            Figure::of(figures.micros.relative_to(&base.micros).median()),
+            Figure::of(figures.share.median()),
+            Figure::of(figures.slow.median()),
+            Figure::of(errors),
+        ];
+        table.row(&member.what, cells);
     }
     for missing in &fleet.missing {
-        println!("\n{missing} is not installed, so it is not in the table.");
+        table.missing(missing, "it is not installed");
     }
+    Some(table)
 }
