@@ -41,9 +41,11 @@ impl Table {
     }
 
     fn bars(&self, column: usize, text: &mut String) -> Drawn<()> {
+        // From the bottom to the top, so the first row comes last.
         let bars: Vec<(&str, f64)> = self
             .rows
             .iter()
+            .rev()
             .filter_map(|row| Some((&*row.name, (*row.cells.get(column)?)?.median)))
             .collect();
         let count = u32::try_from(bars.len())?;
@@ -59,7 +61,10 @@ impl Table {
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(260)
-            .build_cartesian_2d(0.0..most * 1.05, (0..bars.len()).into_segmented())?;
+            .build_cartesian_2d(
+                0.0..most * 1.05,
+                (0..bars.len().saturating_sub(1).max(1)).into_segmented(),
+            )?;
         chart
             .configure_mesh()
             .disable_y_mesh()

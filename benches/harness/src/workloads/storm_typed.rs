@@ -14,7 +14,8 @@ use crate::progress;
 use crate::report::{Figure, Plot, Report, Table};
 use crate::samples::Samples;
 
-const ROUNDS: usize = 100;
+/// Few, since the index of one of them takes its time to be made.
+const ROUNDS: usize = 20;
 
 const SIZES: [(u64, &str); 3] = [(1, "1"), (100, "100"), (10_000, "10,000")];
 
@@ -35,7 +36,6 @@ enum Cache {
 ///
 /// If the report can't be written, or a cache can't be filled.
 pub fn run(report: &mut Report, runtime: &Runtime, pace: Pace) -> Result<(), BoxError> {
-    // Of few rounds, since each fills all of them again.
     let rounds = pace.rounds(ROUNDS);
     let caches = runtime.block_on(async {
         let store = Store::builder().l1(L1::bytes(1 << 30)).build()?;

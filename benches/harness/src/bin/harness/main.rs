@@ -32,10 +32,15 @@ fn main() -> Result<(), BoxError> {
     }
     let mut report = Report::open(Path::new("results"), pace);
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut failed = Vec::new();
     for (name, workload) in ALL {
         if wanted.is_empty() || wanted.iter().any(|it| it == name) {
-            workload(&mut report, &runtime, pace)?;
+            // The others are measured all the same.
+            if let Err(error) = workload(&mut report, &runtime, pace) {
+                eprintln!("{name}: {error}");
+                failed.push(name);
+            }
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }

@@ -30,10 +30,15 @@ fn main() -> Result<(), BoxError> {
         }
     }
     let mut report = Report::open(Path::new("results"), pace);
+    let mut failed = Vec::new();
     for (name, workload) in ALL {
         if wanted.is_empty() || wanted.iter().any(|it| it == name) {
-            workload(&mut report, pace)?;
+            // The others are measured all the same.
+            if let Err(error) = workload(&mut report, pace) {
+                eprintln!("{name}: {error}");
+                failed.push(name);
+            }
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }
