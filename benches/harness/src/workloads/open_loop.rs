@@ -24,10 +24,10 @@ const CAPACITY_ROUNDS: usize = 3;
 const CAPACITY_ROUND: Duration = Duration::from_secs(2);
 
 /// Percent of what each server can do.
-const OWN: [u32; 3] = [80, 50, 95];
+const OWN: [u32; 3] = [50, 80, 95];
 
 /// Percent of what the bare service can do.
-const EQUAL: [u32; 3] = [25, 10, 50];
+const EQUAL: [u32; 3] = [10, 25, 50];
 
 const QUANTILES: [(f64, &str); 5] =
     [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (1.0, "most")];
