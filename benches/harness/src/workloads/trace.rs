@@ -1,13 +1,11 @@
 //! A trace as sites have it, replayed: how many requests, and how many bytes, caches of several sizes
 //! answer that count what they hold in bytes.
 
+mod caches;
+
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use futures_util::FutureExt;
-use moka::policy::EvictionPolicy;
-use tower_keep::store::{BoxError as StoreError, Codec, Encoded, L1, Store, Ttl, Typed};
-
+use self::caches::{Cache, NAMES, cache, weight};
 use super::draws::Site;
 use crate::BoxError;
 use crate::pace::Pace;
@@ -91,115 +89,6 @@ fn bytes(key: u64) -> u32 {
     bytes
 }
 
-/// Stands for content of its length.
-#[derive(Clone, Copy, Debug)]
-struct Content(u32);
-
-/// Weighs it so.
-struct Weighed;
-
-impl Codec<Content> for Weighed {
-    fn id(&self) -> u8 {
-        64
-    }
-
-    fn encode(&self, _: &Content) -> Result<Encoded, StoreError> {
-        Err("it is for the first tier alone".into())
-    }
-
-    fn decode(&self, _: Encoded) -> Result<Content, StoreError> {
-        Err("it is for the first tier alone".into())
-    }
-
-    fn weigh(&self, content: &Content, _: &Encoded) -> usize {
-        content.0 as usize
-    }
-
-    fn weighs_encoded(&self) -> bool {
-        false
-    }
-}
-
-/// A cache that counts bytes.
-trait Cache {
-    /// Whether it has the object; else it is put in.
-    fn has(&self, object: Object) -> Result<bool, BoxError>;
-}
-
-/// Keys of one length weigh the same.
-fn key(number: u64) -> String {
-    format!("{number:016x}")
-}
-
-struct Keep(Typed<String, Content>);
-
-impl Keep {
-    fn of(bytes: u64) -> Result<Self, BoxError> {
-        Ok(Self(Store::builder().l1(L1::bytes(bytes)).build()?.typed_with("v", Weighed)))
-    }
-
-    /// What an entry is counted as beside its content.
-    fn weight() -> Result<u32, BoxError> {
-        let store = Store::builder().l1(L1::bytes(1 << 20)).build()?;
-        Self(store.typed_with("v", Weighed)).has(Object { key: 0, bytes: 0 })?;
-        Ok(u32::try_from(store.l1_size().1)?)
-    }
-}
-
-impl Cache for Keep {
-    fn has(&self, object: Object) -> Result<bool, BoxError> {
-        let key = key(object.key);
-        if self.0.get(&key).now_or_never().ok_or("a lookup waits")?.is_some() {
-            return Ok(true);
-        }
-        let set = self.0.set(&key, Content(object.bytes), Ttl::secs(86_400));
-        set.now_or_never().ok_or("a set waits")??;
-        Ok(false)
-    }
-}
-
-struct Moka(moka::sync::Cache<String, Arc<Content>>);
-
-impl Moka {
-    fn of(bytes: u64, weight: u32, policy: EvictionPolicy) -> Self {
-        let cache = moka::sync::Cache::builder().max_capacity(bytes).eviction_policy(policy);
-        Self(cache.weigher(move |_, content: &Arc<Content>| content.0 + weight).build())
-    }
-}
-
-impl Cache for Moka {
-    fn has(&self, object: Object) -> Result<bool, BoxError> {
-        let key = key(object.key);
-        let found = self.0.get(&key).is_some();
-        if !found {
-            self.0.insert(key, Arc::new(Content(object.bytes)));
-        }
-        Ok(found)
-    }
-}
-
-#[derive(Clone)]
-struct ByWeight(u32);
-
-impl quick_cache::Weighter<String, Arc<Content>> for ByWeight {
-    fn weight(&self, _: &String, content: &Arc<Content>) -> u64 {
-        u64::from(content.0 + self.0)
-    }
-}
-
-struct Quick(quick_cache::sync::Cache<String, Arc<Content>, ByWeight>);
-
-impl Cache for Quick {
-    fn has(&self, object: Object) -> Result<bool, BoxError> {
-        let key = key(object.key);
-        let found = self.0.get(&key).is_some();
-        if !found {
-            self.0.insert(key, Arc::new(Content(object.bytes)));
-        }
-        Ok(found)
-    }
-}
-
 /// Both tables: of requests, and of bytes.
 ///
 /// # Errors
@@ -213,7 +102,7 @@ pub fn run(report: &mut Report, pace: Pace) -> Result<(), BoxError> {
     let mut seen = HashSet::new();
     let objects = Trace::new(SEED).take(warm + counted).filter(|object| seen.insert(object.key));
     let total: u64 = objects.map(|object| u64::from(object.bytes)).sum();
-    let weight = Keep::weight()?;
+    let weight = weight()?;
     let columns = SIZES.map(|(_, name)| (name, 2));
     let note = format!(
         "{counted} requests after {warm} that aren't counted, of one thread, by one seed: {} objects of {} MiB in all, \
@@ -233,24 +122,11 @@ pub fn run(report: &mut Report, pace: Pace) -> Result<(), BoxError> {
     )
     .note(note)
     .plot(Plot::Lines);
-    let make = |name: &str, bytes: u64| -> Result<Box<dyn Cache>, BoxError> {
-        Ok(match name {
-            "tower-keep" => Box::new(Keep::of(bytes)?),
-            "moka, TinyLFU" => Box::new(Moka::of(bytes, weight, EvictionPolicy::tiny_lfu())),
-            "moka, LRU" => Box::new(Moka::of(bytes, weight, EvictionPolicy::lru())),
-            _ => {
-                let items = usize::try_from(bytes / 16_384)?;
-                let cache = quick_cache::sync::Cache::with_weighter(items, bytes, ByWeight(weight));
-                Box::new(Quick(cache))
-            }
-        })
-    };
-    let names = ["tower-keep", "moka, TinyLFU", "moka, LRU", "quick_cache"];
-    let bar = progress::bar("trace", names.len() * SIZES.len());
-    for name in names {
+    let bar = progress::bar("trace", NAMES.len() * SIZES.len());
+    for name in NAMES {
         let (mut of_hits, mut of_bytes) = (Vec::new(), Vec::new());
         for (percent, _) in SIZES {
-            let ratios = replay(&*make(name, total * percent / 100)?, warm, counted)?;
+            let ratios = replay(&*cache(name, total * percent / 100, weight)?, warm, counted)?;
             of_hits.push(Figure::of(ratios.0));
             of_bytes.push(Figure::of(ratios.1));
             bar.inc(1);
