@@ -107,6 +107,9 @@ impl VaryRule {
     pub(crate) fn write_variant(&self, request: &HeaderMap, out: &mut impl Sink) {
         let Self::Fields(names) = self else { return };
         for name in names {
+            if let Some(field) = untrusted::in_any_spelling(name) {
+                untrusted::write_spellings(name, &field, request, out);
+            }
             out.push(name.as_str().as_bytes());
             // Not `Forwarded` as a whole.
             let field = if *name == FORWARDED_TARGET { &FORWARDED } else { name };

@@ -3,7 +3,7 @@
 use http::header::{FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{VaryRule, push_lowercase};
+use super::{VaryRule, push_lowercase, write_field};
 use crate::field::{Members, is_alike, trim};
 use crate::key::{KeyPolicy, Sink};
 
@@ -33,6 +33,31 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// client, and no two of them would share a variant.
 pub(super) const FORWARDED_TARGET: HeaderName = HeaderName::from_static("forwarded.host-proto");
 
+/// Behind the name of a field, stands in a rule for that field and for all that some servers take for it. To
+/// name each of them as it is spelled would make names without end, and a rule has only so many.
+const ANY_SPELLING: &str = ".any";
+
+/// The field that a name in a rule stands for in all its spellings, if it does.
+pub(super) fn in_any_spelling(name: &HeaderName) -> Option<HeaderName> {
+    name.as_str().strip_suffix(ANY_SPELLING)?.parse().ok()
+}
+
+/// Writes what a request says by a field in all its spellings, a line for each.
+pub(super) fn write_spellings(
+    name: &HeaderName,
+    field: &HeaderName,
+    request: &HeaderMap,
+    out: &mut impl Sink,
+) {
+    for spelling in request.keys().filter(|it| is_alike(it, field) || *it == name) {
+        for part in [name.as_str(), ":", spelling.as_str(), ":"] {
+            out.push(part.as_bytes());
+        }
+        write_field(spelling, &request.get_all(spelling), out);
+        out.push(b"\n");
+    }
+}
+
 impl VaryRule {
     /// The rule by which a response is told apart by these fields, too, as far as the request has
     /// them, they say anything, and the key doesn't have them already.
@@ -42,16 +67,18 @@ impl VaryRule {
         key: Option<&KeyPolicy>,
         request: &HeaderMap,
     ) -> Self {
-        let is_one = |name: &&HeaderName| {
-            fields.iter().any(|field| is_alike(name, field))
-                && !key.is_some_and(|key| key.names(name))
+        let says = |name: &HeaderName| {
+            let says_nothing = *name == X_FORWARDED_HOST && is_the_host(request)
+                || key.is_some_and(|key| key.names(name));
+            !says_nothing
         };
-        let said = request.keys().filter(is_one).filter_map(|name| {
-            if *name == FORWARDED {
-                let says = request.get_all(FORWARDED).iter().any(has_target);
+        let said = fields.iter().filter_map(|field| {
+            if *field == FORWARDED {
+                let says = says(field) && request.get_all(FORWARDED).iter().any(has_target);
                 return says.then_some(FORWARDED_TARGET);
             }
-            (*name != X_FORWARDED_HOST || !is_the_host(request)).then(|| name.clone())
+            let said = request.keys().any(|name| is_alike(name, field) && says(name));
+            said.then(|| format!("{field}{ANY_SPELLING}").parse().ok()).flatten()
         });
         let mut rule = self;
         for name in said {
@@ -128,27 +155,31 @@ mod tests {
             .to_string()
     }
 
-    fn variant(fields: &[(&str, &str)]) -> String {
+    fn variant_by(rule: &str, fields: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
-        VaryRule::parse([&b"forwarded.host-proto"[..]]).write_variant(&request(fields), &mut out);
+        VaryRule::parse([rule.as_bytes()]).write_variant(&request(fields), &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    fn variant(fields: &[(&str, &str)]) -> String {
+        variant_by("forwarded.host-proto", fields)
     }
 
     #[test]
     fn what_a_request_has_is_added() {
         assert_eq!(rule(&[("x-request-id", "1"), ("x-forwarded-for", "1.2.3.4")]), "accept");
-        assert_eq!(rule(&[("x-forwarded-proto", "https")]), "accept,x-forwarded-proto");
+        assert_eq!(rule(&[("x-forwarded-proto", "https")]), "accept,x-forwarded-proto.any");
         let both = [("x-rewrite-url", "/admin"), ("x-host", "evil")];
-        assert_eq!(rule(&both), "accept,x-host,x-rewrite-url");
+        assert_eq!(rule(&both), "accept,x-host.any,x-rewrite-url.any");
         // To some origins, these are the same.
         let disguised = [("x_host", "evil"), ("X-Forwarded_Proto", "https"), ("x_hosts", "a")];
-        assert_eq!(rule(&disguised), "accept,x-forwarded_proto,x_host");
+        assert_eq!(rule(&disguised), "accept,x-forwarded-proto.any,x-host.any");
         let any = VaryRule::Any.and_untrusted(&UNTRUSTED, None, &request(&both));
         assert!(any.is_any());
         let key = KeyPolicy::new().header(HeaderName::from_static("x-host"));
         let keyed = [("x-host", "evil"), ("x_host", "evil")];
         let rest = VaryRule::None.and_untrusted(&UNTRUSTED, Some(&key), &request(&keyed));
-        assert_eq!(rest.to_string(), "x_host");
+        assert_eq!(rest.to_string(), "x-host.any");
         let none = VaryRule::None.and_untrusted(&UNTRUSTED, None, &request(&[]));
         assert!(none.is_empty());
         let all: Vec<_> = UNTRUSTED.iter().map(|name| (name.as_str(), "host=a")).collect();
@@ -158,12 +189,28 @@ mod tests {
     }
 
     #[test]
+    fn all_spellings_of_a_field_are_one_name_and_each_is_told_apart() {
+        let spelled = ["x-host", "x_host", "x.host", "x!host", "x~host"];
+        let variants: std::collections::HashSet<_> = spelled
+            .iter()
+            .flat_map(|name| ["a", "b", "a:x_host:b"].map(|value| (*name, value)))
+            .map(|field| {
+                assert_eq!(rule(&[field]), "accept,x-host.any", "{field:?}");
+                variant_by("x-host.any", &[field, ("x-other", "c")])
+            })
+            .chain([variant_by("x-host.any", &[("x-other", "c")])])
+            .chain([variant_by("x-host.any", &[("x-host", "a"), ("x_host", "b")])])
+            .collect();
+        assert_eq!(variants.len(), spelled.len() * 3 + 2, "{variants:?}");
+    }
+
+    #[test]
     fn a_forwarded_host_that_is_the_host_says_nothing() {
         let host = ("host", "Example.com");
         assert_eq!(rule(&[host, ("x-forwarded-host", "example.com")]), "accept");
         let twice = [("x-forwarded-host", "example.com"), ("x-forwarded-host", "evil")];
         for fields in [&[host, twice[1]][..], &[twice[0]], &[host, twice[0], twice[1]]] {
-            assert_eq!(rule(fields), "accept,x-forwarded-host");
+            assert_eq!(rule(fields), "accept,x-forwarded-host.any");
         }
     }
 
