@@ -113,10 +113,10 @@ async fn converse(
     departure: &mut Departure,
 ) {
     let interims = Interims::default();
-    let (settings, is_tls) = (Arc::clone(&entry.by), entry.is_tls());
+    let settings = Arc::clone(&entry.by);
     let patience = Patience { head: settings.header_timeout, idle: settings.idle_timeout };
     let io = InterimIo::new(io, interims.clone());
-    let connection = Connection { client, is_tls, interims, activity: activity.clone() };
+    let connection = Connection { client, entry, interims, activity: activity.clone() };
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, connection) = (face.load_full(), connection.clone());
         async move { Ok::<_, Infallible>(answer(&face, &connection, request).await) }

@@ -82,7 +82,7 @@ impl Departure {
             Phase::Serving if self.end.is_some() => None,
             Phase::Serving => {
                 let face = self.face.load();
-                if self.entry.would_do(&face.settings) {
+                if self.entry.is_welcome(&face.settings) {
                     return None;
                 }
                 let patience = face.state.config.server.drain_timeout;

@@ -19,9 +19,14 @@ impl Entry {
         has_tls(&self.by)
     }
 
+    /// Whether it could come in by these settings, which may be those by which it did.
+    pub(crate) fn is_welcome(&self, now: &Arc<Listener>) -> bool {
+        Arc::ptr_eq(now, &self.by) || self.would_do(now)
+    }
+
     /// Whether it has all that `now` asks for: TLS, a certificate of those who are trusted, and the
     /// word of a proxy about whom it is from, if of anybody.
-    pub(crate) fn would_do(&self, now: &Listener) -> bool {
+    fn would_do(&self, now: &Listener) -> bool {
         let is_certified = match (&now.client_authorities, &self.by.client_authorities) {
             (None, _) => true,
             (Some(_), None) => false,

@@ -14,6 +14,7 @@ use tower_keep_balance::proxy::{asks_for_upgrade, fault, hop};
 use crate::activity::Activity;
 use crate::admin;
 use crate::body::{self, Content, RequestBody, ResponseBody};
+use crate::entry::Entry;
 use crate::exchange::Exchange;
 use crate::face::{Face, Role};
 use crate::inside::{Does, redirect};
@@ -27,7 +28,7 @@ use crate::router::Asked;
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) client: SocketAddr,
-    pub(crate) is_tls: bool,
+    pub(crate) entry: Entry,
     pub(crate) interims: Interims,
     pub(crate) activity: Activity,
 }
@@ -45,6 +46,8 @@ pub(crate) async fn answer(
     let logged = face.state.config.log.access.then_some(&face.state.hidden);
     let mut exchange = Exchange::new(&mut request, &host, client, logged, in_flight);
     let response = match &face.role {
+        // It was told to finish what it had, and asks for more.
+        _ if !connection.entry.is_welcome(&face.settings) => not_here(request.version()),
         Role::Admin(token) => admin::answer(&face.state, token, &request).await,
         Role::Edge => {
             if let Some(port) = face.settings.redirect {
@@ -102,7 +105,7 @@ async fn route(
     }
     exchange.routed(&route.name);
     let peer = Peer::new(connection.client);
-    request.extensions_mut().insert(if connection.is_tls { peer.tls() } else { peer });
+    request.extensions_mut().insert(if connection.entry.is_tls() { peer.tls() } else { peer });
     let mut response = follow(route, face, connection, request).await;
     outbound::set(response.headers_mut(), &route.response_headers);
     response
@@ -129,7 +132,7 @@ async fn follow(
         request.extensions_mut().insert(turn.sink());
     }
     if matches!(*route.does, Does::Cache(..)) && !asks_for_upgrade(&request) {
-        name_scheme(&mut request, connection.is_tls);
+        name_scheme(&mut request, connection.entry.is_tls());
     }
     let rate = route.body_rate.unwrap_or(face.settings.body_rate);
     let (pace, ours) =
@@ -214,6 +217,14 @@ fn content_length<B>(request: &Request<B>) -> Option<u64> {
 fn content_too_large(version: Version) -> Response<Content> {
     let mut response = own(StatusCode::PAYLOAD_TOO_LARGE, "The content is too long.\n");
     // Rather than to read all of it.
+    close(&mut response, version);
+    response
+}
+
+/// The listener has come to ask for more than the connection came in with (RFC 9110 §15.5.20).
+fn not_here(version: Version) -> Response<Content> {
+    let text = "The listener asks for more than this connection came with.\n";
+    let mut response = own(StatusCode::MISDIRECTED_REQUEST, text);
     close(&mut response, version);
     response
 }

@@ -96,6 +96,20 @@ fn what_is_under_way_is_finished_first_and_then_the_connection_is_closed() {
 }
 
 #[test]
+fn what_is_asked_for_since_is_not_answered() {
+    let origin = Origin::saying(OK);
+    let (edge, _) = edge(&origin);
+    let mut client = kept(&edge);
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    edge.reload(&config(TLS, &origin));
+    client.send("\r\n");
+    let said = client.rest();
+    // On a busy machine, half of a head may not have been seen before it is told to go.
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 421 "), "{said}");
+}
+
+#[test]
 fn what_does_not_end_is_cut_off_when_the_time_to_drain_is_over() {
     let (left, gone) = mpsc::channel();
     let left = Mutex::new(left);
