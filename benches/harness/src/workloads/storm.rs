@@ -23,8 +23,8 @@ const KEYS: u64 = 10_000;
 /// Tags a second; the first is what the others are compared with.
 const RATES: [u32; 4] = [0, 1, 100, 10_000];
 
-/// The most seconds that are spent on that all is stored, before each round.
-const REFILLS: usize = 5;
+/// How often all is asked for at most, before each round, so that it is stored: a second longer each time.
+const REFILLS: u64 = 5;
 
 /// Who can't take part, and why.
 const ABSENT: [(&str, &str); 6] = [
@@ -127,10 +127,13 @@ impl<'a> Line<'a> {
 
 /// Asks until nothing is asked of the handler any more: the round before may have left little.
 fn refill(contender: &Contender) -> Result<(), BoxError> {
-    for _ in 0..REFILLS {
+    for seconds in 1..=REFILLS {
         let before = contender.calls()?;
-        load_keys(&contender.url(0), Duration::from_secs(1), CONNECTIONS, KEYS)?;
-        if contender.calls()? == before {
+        let time = Duration::from_secs(seconds);
+        let done = load_keys(&contender.url(0), time, CONNECTIONS, KEYS)?;
+        #[expect(clippy::cast_precision_loss, reason = "there are few")]
+        let is_all = done.requests >= KEYS as f64;
+        if is_all && contender.calls()? == before {
             break;
         }
     }
