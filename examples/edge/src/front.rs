@@ -85,10 +85,11 @@ async fn route(
     if path::is_ambiguous(path) {
         return own(StatusCode::BAD_REQUEST, "The path has dot segments.\n");
     }
+    let normal = path::normal(path);
     let asked = Asked {
         listener: &face.settings.name,
         host,
-        path: &path::normal(path),
+        path: &normal,
         method: request.method(),
         headers: request.headers(),
     };
@@ -96,12 +97,12 @@ async fn route(
         return own(StatusCode::NOT_FOUND, "There is nothing here.\n");
     };
     // What is guarded is so for whoever answers, however he reads the path.
-    if let Some(loose) = path::loose(path)
-        && let Some(other) = state.router.find(Asked { path: &loose, ..asked })
-        && other.guard.is_some()
-        && other.guard != route.guard
-    {
+    if state.router.find_otherwise(path, asked).any(|other| other.keeps_out(route)) {
         return own(StatusCode::BAD_REQUEST, "The path can be read as another one.\n");
+    }
+    let query = request.uri().query();
+    if route.does.changes().is_some_and(|changes| !changes.has_room(&normal, query)) {
+        return own(StatusCode::URI_TOO_LONG, "The path is too long.\n");
     }
     exchange.routed(&route.name);
     let peer = Peer::new(connection.client);

@@ -14,7 +14,7 @@ use tower_keep::cache::Cache;
 use tower_keep_balance::proxy::asks_for_upgrade;
 
 use crate::body::{Answer, RequestBody};
-use crate::outbound::Outbound;
+use crate::outbound::{Changes, Outbound};
 use crate::path;
 use crate::upstreams::PoolProxy;
 
@@ -36,6 +36,16 @@ pub(crate) enum Does {
         status: StatusCode,
         to: String,
     },
+}
+
+impl Does {
+    /// What it changes on the way to a backend.
+    pub(crate) fn changes(&self) -> Option<&Changes> {
+        match self {
+            Self::Cache(_, way) | Self::Forward(way) => Some(&way.changes),
+            Self::Respond { .. } | Self::Redirect { .. } => None,
+        }
+    }
 }
 
 /// The same as a service, which is always ready: what is inside is made ready for each request.

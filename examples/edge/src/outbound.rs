@@ -35,7 +35,16 @@ pub(crate) struct Changes {
     pub(crate) has_secrets: bool,
 }
 
+/// What `http` takes as a target.
+const LONGEST: usize = u16::MAX as usize - 1;
+
 impl Changes {
+    /// Whether the target isn't too long for it when the path, here in its normal form, is replaced.
+    pub(crate) fn has_room(&self, path: &str, query: Option<&str>) -> bool {
+        let length = |to: &str| to.len() + path.len() + query.map_or(0, str::len) + "/?".len();
+        self.rewrite.as_ref().is_none_or(|(_, to)| length(to) <= LONGEST)
+    }
+
     fn apply<B>(&self, request: &mut Request<B>) {
         self.ours.remove_from(request.headers_mut());
         if let Some(told) = &self.told {
@@ -47,7 +56,7 @@ impl Changes {
         let rest = pattern.rest(&path).unwrap_or_default();
         let slash = if to.is_empty() && rest.is_empty() { "/" } else { "" };
         let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
-        // Parts of valid paths make a valid one.
+        // Parts of valid paths make a valid one, for which there is room.
         let Ok(target) = PathAndQuery::try_from(format!("{to}{rest}{slash}{query}")) else {
             return;
         };

@@ -1,41 +1,61 @@
 //! Paths and hosts as they are compared.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use http::Request;
 use http::header::HOST;
 use http::uri::Authority;
 
-/// A path in which escapes of characters that need none are undone, which doesn't change what it
-/// names (RFC 3986 §6.2.2.2). Its length is that of `path`, or less.
+/// A path in which escapes of characters that need none are undone, and all others are written in one
+/// way, which doesn't change what it names (RFC 3986 §6.2.2): letters of other scripts escaped, as
+/// browsers send them, and the digits of escapes in upper case.
 pub(crate) fn normal(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
+    if path.is_ascii() && !path.contains('%') {
         return Cow::Borrowed(path);
     }
-    let mut pieces = path.split('%');
-    let mut out = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        match (escaped(piece), piece.get(2..)) {
-            (Some(plain), Some(rest)) if is_unreserved(plain) => {
-                out.push(plain);
-                out.push_str(rest);
-            }
-            _ => {
-                out.push('%');
-                out.push_str(piece);
-            }
+    let (mut out, mut rest) = (String::with_capacity(path.len()), path.as_bytes());
+    while let [byte, behind @ ..] = rest {
+        let (byte, is_escaped, behind) = match escaped(rest) {
+            Some((plain, behind)) => (plain, !is_unreserved(plain), behind),
+            None => (*byte, !byte.is_ascii(), behind),
+        };
+        if is_escaped {
+            // Writing to memory doesn't fail.
+            let _ = write!(out, "%{byte:02X}");
+        } else {
+            out.push(char::from(byte));
         }
+        rest = behind;
     }
     Cow::Owned(out)
 }
 
-/// What stands behind a `%`.
-fn escaped(piece: &str) -> Option<char> {
-    u8::from_str_radix(piece.get(..2)?, 16).ok().map(char::from)
+/// What `bytes` begin with, if that is an escape, and what is behind it.
+fn escaped(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let [b'%', high, low, behind @ ..] = bytes else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    Some((digit(*high)? << 4 | digit(*low)?, behind))
 }
 
-fn is_unreserved(char: char) -> bool {
-    char.is_ascii_alphanumeric() || matches!(char, '-' | '.' | '_' | '~')
+/// A path without any escapes, also those that come out of others (`%253a`): each byte as the letter of
+/// that number, so that what is no UTF-8 stays different, too. Only for comparing.
+pub(crate) fn decoded(path: &str) -> String {
+    let mut out = Vec::with_capacity(path.len());
+    for byte in path.bytes() {
+        out.push(byte);
+        while let Some(at) = out.len().checked_sub(3)
+            && let Some((plain, _)) = out.get(at..).and_then(escaped)
+        {
+            out.truncate(at);
+            out.push(plain);
+        }
+    }
+    out.into_iter().map(char::from).collect()
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Whether a path has dot segments, as any server may read it: also behind an escaped slash, a
@@ -48,31 +68,29 @@ pub(crate) fn is_ambiguous(path: &str) -> bool {
     }
     normal(path).split(['/', '\\', '%', ';']).any(|piece| {
         let segment = match piece.get(..2) {
-            Some("2f" | "2F" | "5c" | "5C") => piece.get(2..).unwrap_or_default(),
+            Some("2F" | "5C") => piece.get(2..).unwrap_or_default(),
             _ => piece,
         };
         matches!(segment, "." | "..")
     })
 }
 
-/// The path as a server may read it that undoes escaped slashes, takes backslashes for slashes, counts
-/// several as one, or cuts the parameters off its segments; none if all read it as it is.
-pub(crate) fn loose(path: &str) -> Option<String> {
-    if !path.contains(['%', '\\', ';']) && !path.contains("//") {
-        return None;
-    }
-    let mut slashed = normal(path).into_owned();
-    for escaped in ["%2f", "%2F", "%5c", "%5C", "\\"] {
-        slashed = slashed.replace(escaped, "/");
-    }
-    for escaped in ["%3b", "%3B"] {
-        slashed = slashed.replace(escaped, ";");
-    }
+/// Whether servers may read a path as another one than it is written as.
+pub(crate) fn has_readings(path: &str) -> bool {
+    path.contains(['%', '\\', ';']) || path.contains("//") || !path.is_ascii()
+}
+
+/// The path as servers may read it: one that undoes [all escapes](decoded), and one that takes
+/// backslashes for slashes as well, counts several of these as one, and cuts the parameters off segments.
+pub(crate) fn readings(path: &str) -> [String; 2] {
+    let decoded = decoded(path);
+    let slashed = decoded.replace('\\', "/");
     let end = if slashed.ends_with('/') { "/" } else { "" };
     let segments = slashed.split('/').filter(|segment| !segment.is_empty());
     let segments = segments.map(|it| it.split(';').next().unwrap_or_default());
     let loose = segments.fold(String::new(), |path, segment| path + "/" + segment) + end;
-    Some(if loose.is_empty() { "/".to_owned() } else { loose })
+    let loose = if loose.is_empty() { "/".to_owned() } else { loose };
+    [decoded, loose]
 }
 
 /// The host that is asked for: that of the target, or else `Host` (RFC 9112 §3.2.2).
@@ -92,9 +110,11 @@ mod tests {
 
     #[test]
     fn escapes_that_need_not_be_make_no_difference() {
-        assert_eq!(normal("/%61dmin/%7Ex/%2f/%"), "/admin/~x/%2f/%");
-        assert_eq!(normal("/a%zz%2"), "/a%zz%2");
-        assert_eq!(normal("/%e4%C3%BC"), "/%e4%C3%BC");
+        assert_eq!(normal("/%61dmin/%7Ex/%2f/%"), "/admin/~x/%2F/%");
+        assert_eq!(normal("/a%zz%2%+1"), "/a%zz%2%+1");
+        for path in ["/é:%3a", "/%c3%a9:%3A", "/%C3%A9:%3a"] {
+            assert_eq!(normal(path), "/%C3%A9:%3A", "{path}");
+        }
     }
 
     #[test]
@@ -120,9 +140,15 @@ mod tests {
             ("/a//", "/a/"),
             ("//", "/"),
             ("/%61%7e", "/a~"),
+            ("/a%3ab%40", "/a:b@"),
+            ("/%252561%%36%31", "/aa"),
+            ("/é%c3%a9", "/\u{c3}\u{a9}\u{c3}\u{a9}"),
+            ("/%e9%zz%2", "/\u{e9}%zz%2"),
         ] {
-            assert_eq!(loose(path).as_deref(), Some(read), "{path}");
+            assert_eq!(readings(path)[1], read, "{path}");
+            assert!(has_readings(path), "{path}");
         }
-        assert_eq!(loose("/admin/x"), None);
+        assert_eq!(readings("/a%3Bb//c")[0], "/a;b//c");
+        assert!(!has_readings("/admin/x:y"));
     }
 }

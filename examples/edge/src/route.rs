@@ -82,6 +82,14 @@ impl Route {
         })
     }
 
+    /// Whether there are some whom this route doesn't let through, and `other` might.
+    pub(crate) fn keeps_out(&self, other: &Self) -> bool {
+        if let Does::Respond { status, .. } = &*self.does {
+            return status.is_client_error() && !std::ptr::eq(self, other);
+        }
+        self.guard.is_some() && self.guard != other.guard
+    }
+
     pub(crate) async fn answer(&self, request: Request<RequestBody>) -> Response<Content> {
         let answered: Result<_, Infallible> = self.entrance.clone().oneshot(request).await;
         let Ok(response) = answered;

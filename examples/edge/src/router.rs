@@ -17,7 +17,8 @@ use std::collections::HashMap;
 
 use http::{HeaderMap, Method};
 
-use crate::config::{Condition, HostPattern};
+use crate::config::{Condition, HostPattern, PathPattern};
+use crate::path;
 
 /// What routes are chosen by.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Router<T> {
     /// For all other hosts. In both, there is one for each host of a route, the most specific first.
     others: Vec<Entry>,
     routes: Vec<T>,
+    /// Whether a path without escapes can be what a route's stands for.
+    has_plain_readings: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,7 @@ struct Entry {
 impl<T> Router<T> {
     pub(crate) fn new(routes: impl IntoIterator<Item = (Condition, T)>) -> Self {
         let (mut named, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
-        let mut all = Vec::new();
+        let (mut all, mut has_plain_readings) = (Vec::new(), false);
         for (condition, route) in routes {
             let of = |host| Entry { below: host, condition: condition.clone(), route: all.len() };
             for host in &condition.hosts {
@@ -66,18 +69,33 @@ impl<T> Router<T> {
             if condition.hosts.is_empty() {
                 others.push(of(None));
             }
+            has_plain_readings |= condition.path.has_plain_reading();
             all.push(route);
         }
         // Stable: equal ones stay in the order of the file.
         for entries in named.values_mut().chain([&mut others]) {
             entries.sort_by_key(|entry| Reverse(entry.weight()));
         }
-        Self { named, others, routes: all }
+        Self { named, others, routes: all, has_plain_readings }
     }
 
     pub(crate) fn find(&self, asked: Asked<'_>) -> Option<&T> {
+        self.first(asked, |path| path.rest(asked.path).is_some())
+    }
+
+    /// The routes of a path, as it was sent, for those who read it otherwise than it is written. In
+    /// `asked`, it is of no consequence.
+    pub(crate) fn find_otherwise(&self, path: &str, asked: Asked<'_>) -> impl Iterator<Item = &T> {
+        let is_read = self.has_plain_readings || path::has_readings(path);
+        let readings = is_read.then(|| path::readings(path));
+        let find = move |path: String| self.first(asked, |pattern| pattern.is_for_decoded(&path));
+        readings.into_iter().flatten().filter_map(find)
+    }
+
+    fn first(&self, asked: Asked<'_>, is_path: impl Fn(&PathPattern) -> bool) -> Option<&T> {
         let named = self.named.get(asked.host).into_iter().flatten();
-        let entry = named.chain(&self.others).find(|entry| entry.is_for(asked))?;
+        let mut entries = named.chain(&self.others);
+        let entry = entries.find(|it| is_path(&it.condition.path) && it.is_for(asked))?;
         self.routes.get(entry.route)
     }
 }
@@ -89,8 +107,9 @@ impl Entry {
         (host, path.weight(), headers.len(), !methods.is_empty(), !listeners.is_empty())
     }
 
+    /// Whatever its path.
     fn is_for(&self, asked: Asked<'_>) -> bool {
-        let Condition { listeners, path, methods, headers, .. } = &self.condition;
+        let Condition { listeners, methods, headers, .. } = &self.condition;
         let is_below =
             |below: &String| asked.host.len() > below.len() && asked.host.ends_with(below.as_str());
         let is_host = self.below.as_ref().is_none_or(is_below);
@@ -99,7 +118,6 @@ impl Entry {
             values.any(|value| wanted.as_ref().is_none_or(|wanted| wanted == value))
         };
         is_host
-            && path.rest(asked.path).is_some()
             && (methods.is_empty() || methods.contains(asked.method))
             && headers.iter().all(|(name, value)| has(name, value))
             && (listeners.is_empty() || listeners.iter().any(|name| name == asked.listener))

@@ -149,6 +149,20 @@ fn fields_are_set_and_removed_both_ways() {
 }
 
 #[test]
+fn a_path_that_has_no_room_for_its_new_beginning_goes_nowhere() {
+    let origin = echo("app");
+    let routes = "[[route]]\npath_prefix = \"/a\"\nrewrite = \"/inner\"\npool = \"app\"\n";
+    let listener = format!("{LISTENER}max_header_size = \"128KiB\"\n");
+    let edge = Edge::new(&format!("{listener}{}{routes}", pool("app", &origin)));
+    assert_eq!(edge.get("/a/é").body, "app /inner/%C3%A9 - -");
+    // Escaped, it is three times as long.
+    for path in [format!("/a/{}", "é".repeat(15_000)), format!("/a/{}", "x".repeat(65_530))] {
+        assert_eq!(edge.get(&path).status(), "414");
+    }
+    assert_eq!(origin.heads().len(), 1);
+}
+
+#[test]
 fn a_route_can_be_for_some_methods_and_listeners() {
     let (read, write) = (echo("read"), echo("write"));
     let config = format!(

@@ -128,6 +128,53 @@ fn what_is_guarded_is_so_however_a_backend_reads_the_path() {
 }
 
 #[test]
+fn what_is_guarded_is_so_however_its_letters_are_escaped() {
+    let (issuer, origin) = (Issuer::new(), echo());
+    let guard = |path: &str| format!("[[route]]\n{path}\npool = \"app\"\njwt = \"users\"\n");
+    let routes = [
+        guard("path = \"/users:export\""),
+        guard("path_prefix = \"/données\""),
+        guard("path_prefix = \"/caf%c3%a9\""),
+        guard("path = \"/a%2Fb\""),
+        guard("path = \"/x;y\""),
+        "[[route]]\npath_prefix = \"/shut\"\nrespond = { status = 403 }\n".to_owned(),
+        "[[route]]\npool = \"app\"\n".to_owned(),
+    ];
+    let jwt = format!("[jwt.users]\n{}", issuer.section());
+    let edge = Edge::new(&config(&origin, &format!("{jwt}{}", routes.concat())));
+    for (path, status) in [
+        ("/users:export", "401"),
+        ("/users%3Aexport", "400"),
+        ("/users%3aexport", "400"),
+        ("/users%253aexport", "400"),
+        ("/données", "401"),
+        ("/donn%C3%A9es/x", "401"),
+        ("/donn%c3%a9es/x", "401"),
+        ("/donn%25c3%25a9es/x", "400"),
+        ("/café/x", "401"),
+        ("/caf%C3%A9", "401"),
+        ("/%63af%C3%a9", "401"),
+        ("/a%2fb", "401"),
+        ("/a/b", "400"),
+        ("/x;y", "401"),
+        ("/x%3By", "400"),
+        ("/shut/x", "403"),
+        ("/shut%2fx", "400"),
+        ("//shut", "400"),
+        // They are something else, whoever reads them.
+        ("/users%3Bexport", "200"),
+        ("/donn%C3%A8es", "200"),
+        ("/donn%E9es", "200"),
+        ("/caf%C3%A9s", "200"),
+        ("/a", "200"),
+        ("/x", "200"),
+        ("/100%25", "200"),
+    ] {
+        assert_eq!(ask(&edge, path, &[]).status(), status, "{path}");
+    }
+}
+
+#[test]
 fn what_is_guarded_is_so_in_any_case_where_the_route_says_so() {
     let (issuer, origin) = (Issuer::new(), echo());
     let config = |more: &str| {

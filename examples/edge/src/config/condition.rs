@@ -41,7 +41,10 @@ pub(crate) enum PathPattern {
 /// A path, or the beginning of some; in lower case where case makes no difference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Literal {
+    /// In its [normal](path::normal) form.
     pub(crate) text: String,
+    /// [Without escapes](path::decoded).
+    decoded: String,
     pub(crate) ignores_case: bool,
 }
 
@@ -90,17 +93,18 @@ impl HostPattern {
 
 impl Literal {
     pub(crate) fn new(text: &str, ignores_case: bool) -> Self {
-        let text = if ignores_case { text.to_ascii_lowercase() } else { text.to_owned() };
-        Self { text, ignores_case }
+        let lower = |text: String| if ignores_case { text.to_ascii_lowercase() } else { text };
+        let decoded = lower(path::decoded(text));
+        Self { text: lower(text.to_owned()), decoded, ignores_case }
     }
 
-    /// What `path` has behind this, if it begins so.
-    fn strip<'p>(&self, path: &'p str) -> Option<&'p str> {
+    /// What `path` has behind `start`, which is of this, if it begins so.
+    fn strip<'p>(&self, start: &str, path: &'p str) -> Option<&'p str> {
         if !self.ignores_case {
-            return path.strip_prefix(&self.text);
+            return path.strip_prefix(start);
         }
-        let (start, rest) = path.split_at_checked(self.text.len())?;
-        start.eq_ignore_ascii_case(&self.text).then_some(rest)
+        let (begin, rest) = path.split_at_checked(start.len())?;
+        begin.eq_ignore_ascii_case(start).then_some(rest)
     }
 }
 
@@ -135,11 +139,31 @@ impl PathPattern {
 
     /// What is left of `path` below this, if it is for it: `/b` of `/a/b` below `/a`; of `/ab`, nothing.
     pub(crate) fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.rest_by(path, |literal| &literal.text)
+    }
+
+    /// Whether it is for a path without escapes.
+    pub(crate) fn is_for_decoded(&self, path: &str) -> bool {
+        self.rest_by(path, |literal| &literal.decoded).is_some()
+    }
+
+    fn rest_by<'p>(&self, path: &'p str, start: fn(&Literal) -> &str) -> Option<&'p str> {
         match self {
             Self::Any => Some(path),
-            Self::Exact(exact) => exact.strip(path).filter(|rest| rest.is_empty()),
+            Self::Exact(exact) => exact.strip(start(exact), path).filter(|rest| rest.is_empty()),
             Self::Prefix(prefix) => {
-                prefix.strip(path).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+                let rest = prefix.strip(start(prefix), path);
+                rest.filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+
+    /// Whether others read it as a path that has nothing to be read in several ways.
+    pub(crate) fn has_plain_reading(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Exact(literal) | Self::Prefix(literal) => {
+                literal.text.contains('%') && literal.decoded.is_ascii()
             }
         }
     }
@@ -149,7 +173,7 @@ impl PathPattern {
     pub(crate) fn weight(&self) -> (u8, usize, bool) {
         match self {
             Self::Exact(exact) => (2, 0, !exact.ignores_case),
-            Self::Prefix(prefix) => (1, prefix.text.len(), !prefix.ignores_case),
+            Self::Prefix(prefix) => (1, prefix.decoded.len(), !prefix.ignores_case),
             Self::Any => (0, 0, false),
         }
     }
