@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tower_keep_compress::ResponseHead;
 use tower_keep_store::{Hit, Tag};
 
 use crate::budget::Reservation;
@@ -36,6 +37,8 @@ pub(crate) struct Capture {
     /// What was stored when this one was asked for.
     found: Option<Hit<Stored>>,
     headers: HeaderMap,
+    /// It is never to be compressed.
+    plain_only: bool,
     times: StoredTimes,
     vary: VaryRule,
     tags: Vec<Tag>,
@@ -70,6 +73,8 @@ impl Capture {
         }
         let plan = core.settings.plan_as_whole(&asked, times, response).ok()?;
         let Plan { lifetime, vary, tags, omit } = plan;
+        let whole = ResponseHead::new(StatusCode::OK, response.headers(), response.extensions());
+        let plain_only = core.is_left_plain(&whole);
         let mut headers = stored_headers(response.headers());
         with_date(&mut headers, times);
         set_aside(&mut headers, &omit);
@@ -89,6 +94,7 @@ impl Capture {
             received,
             found,
             headers,
+            plain_only,
             times: StoredTimes::new(&lifetime, times.response_ms),
             vary,
             tags,
@@ -125,13 +131,14 @@ impl Capture {
 
     async fn store(self) {
         let Self { core, asked, place, hold, received, found, headers, times, vary, .. } = self;
-        let mut tags = self.tags;
+        let (mut tags, plain_only) = (self.tags, self.plain_only);
         let mut body = BytesMut::with_capacity(self.len);
         for chunk in &self.chunks {
             body.extend_from_slice(chunk);
         }
         let fresh = StoredResponse {
             part: Some(received.part),
+            plain_only,
             ..StoredResponse::new(StatusCode::OK, &headers, body.freeze(), None, times)
         };
         // Another may have stored something meanwhile.
@@ -176,12 +183,15 @@ fn united(there: &StoredResponse, new: &StoredResponse, limit: usize) -> Option<
         return None;
     }
     let (part, body) = join((old_part, &there.body), (new_part, &new.body), limit)?;
+    // What is said of a part is said of the whole: which one holds the secret isn't known.
+    let plain_only = there.plain_only || new.plain_only;
     if body.len() < part.of {
-        return Some(StoredResponse { part: Some(part), body, ..new.clone() });
+        return Some(StoredResponse { part: Some(part), body, plain_only, ..new.clone() });
     }
     let mut headers = new.headers.clone();
     headers.insert(CONTENT_LENGTH, body.len().into());
-    Some(StoredResponse::new(StatusCode::OK, &headers, body, None, new.times))
+    let whole = StoredResponse::new(StatusCode::OK, &headers, body, None, new.times);
+    Some(StoredResponse { plain_only, ..whole })
 }
 
 impl fmt::Debug for Capture {

@@ -92,6 +92,8 @@ pub(crate) struct Arriving {
     /// For which requests it is.
     pub(crate) selects: Selector,
     pub(crate) proof: Proof,
+    /// It is never to be compressed.
+    pub(crate) plain_only: bool,
     /// Whether there may be compressed forms of it, once it is stored.
     pub(crate) has_forms: bool,
 }

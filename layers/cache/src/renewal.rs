@@ -3,6 +3,7 @@
 use http::header::{Entry, SET_COOKIE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName};
+use tower_keep_compress::LeaveUncompressed;
 use tower_keep_store::{Hit, MAX_TAGS, Tag};
 
 use crate::conditional::freshen;
@@ -59,7 +60,8 @@ impl Renewal {
         let (body, trailers) = (stored.body.clone(), stored.trailers.clone());
         let response = StoredResponse::new(stored.status, &headers, body, trailers, renewed_times);
         // The same content, of which there may be forms.
-        let (plain_only, digest) = (stored.plain_only, stored.digest.clone());
+        let is_marked = validation.extensions.get::<LeaveUncompressed>().is_some();
+        let (plain_only, digest) = (stored.plain_only || is_marked, stored.digest.clone());
         let response = StoredResponse { plain_only, digest, ..response };
         // A handler that has nothing new to say need not repeat the tags either.
         let mut tags: Vec<Tag> = hit.tags().cloned().collect();

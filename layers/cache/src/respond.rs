@@ -6,6 +6,7 @@ use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tower_keep_compress::LeaveUncompressed;
 use tower_keep_store::{Count, Hit};
 
 use crate::age::age_value;
@@ -185,7 +186,16 @@ fn from_stored<B>(
     } else {
         fill_in(&mut headers, age, status);
     }
-    assemble(code, headers, body)
+    let mut response = assemble(code, headers, body);
+    if stored.plain_only {
+        leave_uncompressed(&mut response);
+    }
+    response
+}
+
+/// Tells layers outside what the one who made the response said in its extensions, which aren't stored.
+fn leave_uncompressed<B>(response: &mut Response<B>) {
+    response.extensions_mut().insert(LeaveUncompressed);
 }
 
 /// Puts both into the places that a stored head has for them, which are its first.
@@ -260,7 +270,11 @@ pub(crate) fn arriving<B>(
         age => drop(headers.insert(AGE, age_value(age))),
     }
     put_status(&mut headers, status.to_value(&core.settings.name));
-    Some(assemble(code, headers, body))
+    let mut reply = assemble(code, headers, body);
+    if response.plain_only {
+        leave_uncompressed(&mut reply);
+    }
+    Some(reply)
 }
 
 /// The inner service's response, untouched but for `Cache-Status`.

@@ -8,6 +8,7 @@ use http::header::{AGE, CONNECTION, CONTENT_LENGTH, SET_COOKIE};
 use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
+use tower_keep_compress::{LeaveUncompressed, ResponseHead};
 use tower_keep_store::{BoxError, Count, Hit, Lead, Seen, State};
 
 use crate::body::CacheBody;
@@ -225,6 +226,9 @@ where
         let mut whole = Response::new(Spliced::new(before, body, left, after));
         *whole.headers_mut() = headers;
         *whole.extensions_mut() = parts.extensions;
+        if stored.plain_only {
+            whole.extensions_mut().insert(LeaveUncompressed);
+        }
         let plan = self.core.settings.plan(&self.asked, self.times, &whole);
         // What is stored of it was invalidated by the tags that it came with, and the whole is, too.
         match plan.and_then(|plan| plan.with_tags_of(hit, &self.asked)) {
@@ -290,7 +294,7 @@ where
         let stored_times = StoredTimes::new(&plan.lifetime, times.response_ms);
         mark_by_use(&core, &place, &asked, &stored_times);
         let (parts, body) = response.into_parts();
-        let plain_only = core.is_left_plain(&parts);
+        let plain_only = core.is_left_plain(&ResponseHead::of(&parts));
         let mut headers = stored_headers(&parts.headers);
         with_date(&mut headers, times);
         // What the store never gets is for whoever caused the fill.
@@ -316,12 +320,13 @@ where
             selects: Selector::new(plan.vary.clone(), &asked.headers),
             proof: core.space.proof(lead.ticket(), &plan.tags),
             received_age: parts.headers.get(AGE).cloned(),
+            plain_only,
             has_forms: !plain_only && core.has_forms(parts.status, &headers),
             headers,
         });
         // The leader's reader is made before anything is read, so that it misses nothing.
         if let Some(mut reply) = respond::arriving(&core, &arriving, &asked, &status.stored()) {
-            *reply.extensions_mut() = parts.extensions;
+            reply.extensions_mut().extend(parts.extensions);
             *reply.version_mut() = parts.version;
             put_back(reply.headers_mut(), aside);
             lead.land(Landing::Arriving(Arc::clone(&arriving)));

@@ -96,7 +96,8 @@ async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Stor
     if let Some(trailers) = &mut trailers {
         forms.policy.recode_trailers(trailers);
     }
-    Some(StoredResponse::new(stored.status, &headers, content, trailers, stored.times))
+    let plain = StoredResponse::new(stored.status, &headers, content, trailers, stored.times);
+    Some(StoredResponse { plain_only: stored.plain_only, ..plain })
 }
 
 /// The plain form of what the response in `hit`, at `key`, has as its content; made now, once for all who

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use http::header::{IF_NONE_MATCH, RANGE};
-use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 #[cfg(feature = "dictionary")]
@@ -197,11 +196,11 @@ impl Core {
     }
 
     /// Whether a response is never to be compressed, by what its extensions say, which aren't stored.
-    pub(crate) fn is_left_plain(&self, head: &Parts) -> bool {
+    pub(crate) fn is_left_plain(&self, head: &ResponseHead<'_>) -> bool {
         match &self.settings.forms {
-            Some(forms) => forms.policy.is_left(&ResponseHead::of(head)),
+            Some(forms) => forms.policy.is_left(head),
             // Another layer over the same entries may compress.
-            None => head.extensions.get::<LeaveUncompressed>().is_some(),
+            None => head.extensions().get::<LeaveUncompressed>().is_some(),
         }
     }
 }
