@@ -66,7 +66,8 @@ pub(crate) struct RequestBody {
     /// Since when nothing comes, and when that is over.
     since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
-    ours: Arc<OurFields>,
+    /// What it can't say in trailers.
+    kept_out: Option<Arc<OurFields>>,
 }
 
 impl RequestBody {
@@ -74,10 +75,10 @@ impl RequestBody {
         body: Incoming,
         bound: Option<u64>,
         pace: Pace,
-        ours: Arc<OurFields>,
+        kept_out: Option<Arc<OurFields>>,
     ) -> Self {
         let upload = Upload::default();
-        Self { body, upload, left: bound, pace, since: None, alarm: None, ours }
+        Self { body, upload, left: bound, pace, since: None, alarm: None, kept_out }
     }
 
     pub(crate) fn upload(&self) -> Upload {
@@ -134,8 +135,8 @@ impl Body for RequestBody {
             };
             *left = rest;
         }
-        if let Some(trailers) = frame.trailers_mut() {
-            self.ours.remove_from(trailers);
+        if let (Some(trailers), Some(kept_out)) = (frame.trailers_mut(), &self.kept_out) {
+            kept_out.remove_from(trailers);
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -76,6 +76,11 @@ impl OurFields {
         Self::new(jwts.into_iter().flat_map(|jwt| &jwt.claims).map(|(name, _)| name))
     }
 
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub(crate) fn remove_from(&self, headers: &mut HeaderMap) {
         if self.0.is_empty() {
             return;

@@ -155,6 +155,11 @@ async fn converse(
     }
 }
 
+/// How much of a request's content is taken of which nobody reads what came before; and of all of those
+/// of a connection. An upload whose backend stalls leaves room for the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
 fn server(settings: &Listener) -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -168,6 +173,8 @@ fn server(settings: &Listener) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_connect_protocol();
     match settings.protocols {
         Protocols { http1: true, http2: false } => server.http1_only(),

@@ -19,6 +19,7 @@ use crate::exchange::Exchange;
 use crate::face::{Face, Role};
 use crate::inside::{Does, redirect};
 use crate::outbound;
+use crate::overrides;
 use crate::pace::Pace;
 use crate::path;
 use crate::route::Route;
@@ -81,6 +82,11 @@ async fn route(
     }
     receive(&mut request);
     state.our_fields.remove_from(request.headers_mut());
+    let forwarding = &state.config.forwarding;
+    let is_trusted = forwarding.trusts(connection.client.ip().to_canonical());
+    overrides::remove(request.headers_mut(), |name| {
+        is_trusted || forwarding.keep.iter().any(|kept| kept == name)
+    });
     let path = request.uri().path();
     if path::is_ambiguous(path) {
         return own(StatusCode::BAD_REQUEST, "The path has dot segments.\n");
@@ -136,9 +142,9 @@ async fn follow(
         name_scheme(&mut request, connection.entry.is_tls());
     }
     let rate = route.body_rate.unwrap_or(face.settings.body_rate);
-    let (pace, ours) =
-        (Pace::new(face.settings.body_timeout, rate), Arc::clone(&face.state.our_fields));
-    let request = request.map(|body| RequestBody::new(body, bound, pace, ours));
+    let pace = Pace::new(face.settings.body_timeout, rate);
+    let kept_out = route.does.changes().map(|changes| Arc::clone(&changes.kept_out));
+    let request = request.map(|body| RequestBody::new(body, bound, pace, kept_out));
     let upload = request.body().upload();
     let response = route.answer(request).await;
     upload.answered();

@@ -35,6 +35,7 @@ mod inside;
 mod listening;
 mod log;
 mod outbound;
+mod overrides;
 mod pace;
 mod path;
 mod proxied;

@@ -29,6 +29,9 @@ pub(crate) struct Changes {
     pub(crate) headers: Fields,
     /// The names of these, in all spellings.
     pub(crate) ours: OurFields,
+    /// All that no client can say in trailers, where it would come after what is set, and what no
+    /// proxy in front says there.
+    pub(crate) kept_out: Arc<OurFields>,
     /// Tags of what comes back.
     pub(crate) tags: Vec<String>,
     /// Whether what is one user's is left uncompressed.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body_util::Either as EitherBody;
 use tower::util::{Either, MapResponse};
 use tower::{Layer, ServiceExt};
@@ -19,6 +19,7 @@ use crate::config::{self, Action, Bound, CacheSettings, Config, Fields};
 use crate::guards::Guards;
 use crate::inside::{Does, Inside};
 use crate::outbound::{Changes, Outbound};
+use crate::overrides;
 use crate::space;
 use crate::upstreams::Upstreams;
 
@@ -100,13 +101,17 @@ impl Route {
 fn to_pool(route: &config::Route, pool: &str, parts: &mut Parts<'_>) -> Result<Does, Error> {
     let config = parts.config;
     let jwt = route.guard.as_ref().and_then(|guard| config.jwts.get(&guard.jwt));
+    let set = || OurFields::new(route.request_headers.iter().map(|(name, _)| name));
+    let overriding = overrides::NAMES.map(HeaderName::from_static);
+    let kept_out = OurFields::of(config.jwts.values()).and(set()).and(OurFields::new(&overriding));
     let way = Outbound {
         inner: parts.upstreams.proxy_for(route, pool, config, parts.pseudonym)?,
         changes: Arc::new(Changes {
             rewrite: route.rewrite.clone().map(|to| (route.condition.path.clone(), to)),
             told: jwt.map(Told::by),
             headers: route.request_headers.clone(),
-            ours: OurFields::new(route.request_headers.iter().map(|(name, _)| name)),
+            ours: set(),
+            kept_out: Arc::new(kept_out),
             tags: route.tags.clone(),
             has_secrets: route.compress.as_ref().is_some_and(|compress| compress.secrets),
         }),

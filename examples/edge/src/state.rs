@@ -22,7 +22,7 @@ pub(crate) struct State {
     pub(crate) upstreams: Upstreams,
     pub(crate) caches: Caches,
     pub(crate) guards: Guards,
-    pub(crate) our_fields: Arc<OurFields>,
+    pub(crate) our_fields: OurFields,
     /// Of what is logged.
     pub(crate) hidden: Hidden,
     pub(crate) router: Router<Route>,
@@ -47,7 +47,7 @@ impl State {
         let known = before.map_or(&none, |before| &before.upstreams);
         let (upstreams, updates) = Upstreams::new(&config, known, &pseudonym)?;
         let guards = Guards::new(&config.jwts, before.map(|before| &before.guards))?;
-        let our_fields = Arc::new(OurFields::of(config.jwts.values()));
+        let our_fields = OurFields::of(config.jwts.values());
         let hidden = Hidden::of(config.jwts.values());
         let known = before.map(|before| &before.caches);
         let mut caches = Caches::new(&config.cache, known)?;

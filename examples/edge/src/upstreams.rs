@@ -160,7 +160,7 @@ fn proxy(
     config: &Config,
     pseudonym: &Pseudonym,
 ) -> Result<PoolProxy, Error> {
-    let config::Forwarding { forwarded, x_forwarded, trusted } = &config.forwarding;
+    let config::Forwarding { forwarded, x_forwarded, trusted, keep: _ } = &config.forwarding;
     let forwarding = Forwarding::new()
         .forwarded(*forwarded)
         .x_forwarded(*x_forwarded)

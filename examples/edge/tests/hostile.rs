@@ -7,9 +7,18 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::timeout;
 
 use support::tokens::Issuer;
 use support::{Edge, Origin, field, get};
@@ -72,7 +81,7 @@ fn a_request_that_two_could_read_differently_goes_nowhere() {
 
 /// By HTTP/1.1, the trailers of a request are the last of what a client can say.
 #[test]
-fn trailers_say_no_claims_either() {
+fn trailers_say_nothing_that_backends_believe() {
     let (sender, trailers) = std::sync::mpsc::channel();
     let origin = Origin::new(move |_, stream| {
         let mut content = Vec::new();
@@ -86,16 +95,110 @@ fn trailers_say_no_claims_either() {
     });
     let issuer = Issuer::new();
     let jwt = format!("[jwt.users]\nclaims = {{ x-user = \"sub\" }}\n{}", issuer.section());
-    let routes = "[[route]]\npool = \"app\"\njwt = \"users\"\ntoken = \"optional\"\n";
-    let edge = Edge::new(&config(&origin, &format!("{jwt}{routes}")));
+    let routes = "[[route]]\npool = \"app\"\njwt = \"users\"\ntoken = \"optional\"\n\
+        request_headers = { x-tenant = \"a\" }\n";
+    // Not even what a proxy that is trusted passes on.
+    let forwarding = "[forwarding]\ntrusted = [\"127.0.0.0/8\"]\n";
+    let edge = Edge::new(&config(&origin, &format!("{forwarding}{jwt}{routes}")));
+    let names = [
+        "X_User",
+        "x-tenant",
+        "x_tenant",
+        "x-forwarded-for",
+        "x_forwarded_host",
+        "forwarded",
+        "x-real-ip",
+        "x-rewrite-url",
+        "X_Original_URL",
+    ];
     let mut client = edge.client();
-    client.send(
-        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x_user, x-sum\r\n\r\n\
-        1\r\na\r\n0\r\nX_User: evil\r\nx-sum: 1\r\n\r\n",
-    );
+    client.send(&format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, {}\r\n\r\n\
+        1\r\na\r\n0\r\n{}x-sum: 1\r\n\r\n",
+        names.join(", "),
+        names.map(|name| format!("{name}: evil\r\n")).concat()
+    ));
     assert_eq!(client.response().status(), "204");
     let trailers = trailers.recv().unwrap();
     assert!(trailers.contains("x-sum: 1") && !trailers.contains("evil"), "{trailers}");
+}
+
+/// Else, a backend would answer what the route isn't for.
+#[test]
+fn nobody_asks_for_another_target_than_the_one_that_is_routed() {
+    let origin = Origin::saying("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let names = [
+        "front-end-https",
+        "x-host",
+        "x-original-host",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-url-scheme",
+        "x-forwarded-path",
+        "x-forwarded-scheme",
+        "x-forwarded-uri",
+    ];
+    let said = names.map(|name| {
+        let disguised = name.replace('-', "_");
+        format!("{name}: /admin\r\n{disguised}: /admin\r\n")
+    });
+    let edge = Edge::new(&config(&origin, ""));
+    let reach = |path: &str| {
+        edge.ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n{}\r\n", said.concat()));
+        let head = origin.heads().pop().unwrap();
+        assert!(head.starts_with(&format!("GET {path} ")), "{head}");
+        let lines = head.lines().filter(|line| line.ends_with(": /admin"));
+        let mut names: Vec<_> =
+            lines.map(|line| line.split(':').next().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(reach("/1"), [""; 0]);
+    edge.reload(&config(&origin, "[forwarding]\nkeep = [\"x-original-url\"]\n"));
+    assert_eq!(reach("/2"), ["x-original-url"]);
+    edge.reload(&config(&origin, "[forwarding]\ntrusted = [\"127.0.0.1/32\"]\n"));
+    let mut all = names;
+    all.sort_unstable();
+    assert_eq!(reach("/3"), all);
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_leaves_room_for_others_on_the_connection() {
+    let origin = Origin::new(|head, stream| {
+        if head.starts_with("POST /stall") {
+            // Until the edge leaves, without reading.
+            std::thread::park_timeout(support::PATIENCE);
+            return false;
+        }
+        stream.read_exact(&mut [0; 4]).unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_ok()
+    });
+    let edge = Edge::new(&config(&origin, ""));
+    let stream = tokio::net::TcpStream::connect(edge.address).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (content, received) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let frames = futures_util::stream::unfold(received, |mut received| async {
+        let bytes = received.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(bytes)), received))
+    });
+    let body = StreamBody::new(Box::pin(frames));
+    let stalled = Request::post("http://a.test/stall").body(Either::Left(body)).unwrap();
+    tokio::spawn(sender.send_request(stalled));
+    let more = Bytes::from(vec![0; 64 << 10]);
+    // Once it is full, it stays so.
+    let mut sent = 0;
+    while let Ok(result) = timeout(Duration::from_millis(500), content.send(more.clone())).await {
+        result.unwrap();
+        sent += more.len();
+    }
+    assert!(sent > 1 << 20, "{sent}");
+    let small = Full::new(Bytes::from("four"));
+    let small = Request::post("http://a.test/").body(Either::Right(small)).unwrap();
+    // Sooner than the other one ends.
+    let response = timeout(support::PATIENCE / 3, sender.send_request(small)).await.unwrap();
+    assert_eq!(response.unwrap().status(), 204);
 }
 
 /// It must neither look whole nor be stored, whatever is made of it on the way.

@@ -1,17 +1,19 @@
 //! `[server]`, `[log]`, `[admin]`, `[announce]` and `[forwarding]`: what is about the process as a
 //! whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use toml::Spanned;
 use tower_keep_balance::proxy::{Fields, IpNet, Pseudonym};
 use tower_keep_balance::registry::{Instance, Redis};
 use tracing_subscriber::EnvFilter;
 
 use super::certificate::read_file;
 use super::listener::positive;
-use super::table::Table;
+use super::table::{Table, expected_one_of};
+use crate::overrides;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
@@ -166,9 +168,16 @@ pub(crate) struct Forwarding {
     pub(crate) forwarded: Fields,
     pub(crate) x_forwarded: Fields,
     pub(crate) trusted: Vec<IpNet>,
+    /// Of the [overrides](crate::overrides), those that clients may say.
+    pub(crate) keep: Vec<String>,
 }
 
 impl Forwarding {
+    /// Whether `peer` is a proxy that tells the truth.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
+
     pub(super) fn read(file: &Table<'_>) -> Self {
         let Some(table) = file.table("forwarding") else { return Self::default() };
         let fields = [
@@ -177,10 +186,17 @@ impl Forwarding {
             ("remove", Fields::Remove),
             ("leave", Fields::Leave),
         ];
+        let keep: Vec<Spanned<String>> = table.or("keep", Vec::new());
+        for name in keep.iter().filter(|name| !overrides::NAMES.contains(&name.get_ref().as_str()))
+        {
+            let expected = expected_one_of(name.get_ref(), &overrides::NAMES);
+            table.refuse_at(name.span(), "keep", expected);
+        }
         Self {
             forwarded: table.choice("forwarded", Fields::Append, &fields),
             x_forwarded: table.choice("x_forwarded", Fields::Append, &fields),
             trusted: table.or("trusted", Vec::new()),
+            keep: keep.into_iter().map(Spanned::into_inner).collect(),
         }
     }
 }

@@ -120,7 +120,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(self.project().body.poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(hop::clean_trailers).map_err(Into::into)))
+        Poll::Ready(frame.map(|frame| frame.map(hop::clean_request_trailers).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

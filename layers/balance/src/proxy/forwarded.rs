@@ -17,14 +17,17 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fields of the kind `X-Forwarded-*`: ours, and those that upstreams believe as well, and this proxy
 /// doesn't set.
-const KIND: [&str; 8] = [
+const KIND: [&str; 11] = [
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-path",
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-proto",
+    "x-forwarded-scheme",
     "x-forwarded-server",
     "x-forwarded-ssl",
+    "x-forwarded-uri",
     "x-real-ip",
 ];
 
@@ -53,6 +56,12 @@ fn remove(headers: &mut HeaderMap, is_one: fn(&HeaderName) -> bool) {
     while let Some(name) = headers.keys().find(|name| is_one(name)).cloned() {
         headers.remove(name);
     }
+}
+
+/// Removes all that tells of the client from trailers of its request: what this proxy says comes before
+/// them, and no other one has ever said it there.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove(trailers, |name| is_x_forwarded(name) || *name == FORWARDED);
 }
 
 /// What becomes of fields that tell of the client.
@@ -118,7 +127,8 @@ impl Forwarding {
     }
 
     /// What becomes of `X-Forwarded-For`, `-Host` and `-Proto`. Those that are set by other proxies
-    /// only (`X-Forwarded-Port`, `-Prefix`, `-Server`, `-Ssl`, `X-Real-IP`) go or stay with them. What
+    /// only (`X-Forwarded-Path`, `-Port`, `-Prefix`, `-Scheme`, `-Server`, `-Ssl`, `-Uri`, `X-Real-IP`) go
+    /// or stay with them. What
     /// upstreams may take for one of these (`X_Forwarded_For`: CGI, WSGI and the like read both as one)
     /// is removed, whoever sends it, unless all are [left](Fields::Leave). Default:
     /// [`Fields::Append`].
@@ -273,6 +283,9 @@ mod tests {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-port", "443"),
+        ("x-forwarded-path", "/admin"),
+        ("x-forwarded-scheme", "https"),
+        ("x-forwarded-uri", "/admin"),
         ("x-real-ip", "1.1.1.1"),
         ("x_forwarded_for", "1.1.1.1"),
         ("x-forwarded_host", "evil.example"),
@@ -313,8 +326,11 @@ mod tests {
                     "forwarded: for=1.1.1.1, for=10.1.2.3;proto=http",
                     "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.1.2.3",
                     "x-forwarded-host: evil.example",
+                    "x-forwarded-path: /admin",
                     "x-forwarded-port: 443",
                     "x-forwarded-proto: https",
+                    "x-forwarded-scheme: https",
+                    "x-forwarded-uri: /admin",
                     "x-real-ip: 1.1.1.1",
                 ]
             );

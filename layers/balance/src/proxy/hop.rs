@@ -7,6 +7,8 @@ use http::header::{
 use http::{HeaderMap, Request};
 use http_body::Frame;
 
+use super::forwarded;
+
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Makes a client's request one's own: [`Proxy`](super::Proxy) does so with every request.
@@ -88,6 +90,15 @@ pub(super) fn clean_trailers<T>(frame: Frame<T>) -> Frame<T> {
     }
 }
 
+/// The same in what a client sends, of which nothing in trailers says where it comes from.
+pub(super) fn clean_request_trailers<T>(frame: Frame<T>) -> Frame<T> {
+    let mut frame = clean_trailers(frame);
+    if let Some(trailers) = frame.trailers_mut() {
+        forwarded::clean_trailers(trailers);
+    }
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +151,19 @@ mod tests {
         let headers = received(&[("connection", "host"), ("host", "example.com")]);
         assert_eq!(headers["host"], "example.com");
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn trailers_of_requests_say_nothing_of_who_sends_them() {
+        let trailers = || {
+            let names = ["x-forwarded-for", "x_real_ip", "forwarded", "x-forwarded-uri", "x-sum"];
+            let one = |name: &str| (name.parse().unwrap(), HeaderValue::from_static("1"));
+            Frame::<()>::trailers(names.map(one).into_iter().collect())
+        };
+        let left = clean_request_trailers(trailers()).into_trailers().unwrap();
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["x-sum"]);
+        // Those of responses are nothing to whoever gets them.
+        assert_eq!(clean_trailers(trailers()).into_trailers().unwrap().len(), 5);
     }
 
     #[test]
