@@ -1,6 +1,5 @@
 //! What becomes of a request that has found its route.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -55,8 +54,6 @@ pub(crate) struct Parts<'a> {
     /// Those that there were before.
     pub(crate) caches_before: Option<&'a Caches>,
     pub(crate) guards: &'a Guards,
-    /// Where policies lie that don't go together.
-    pub(crate) mixed: &'a HashSet<String>,
     pub(crate) pseudonym: &'a Pseudonym,
 }
 
@@ -118,13 +115,11 @@ fn to_pool(route: &config::Route, pool: &str, parts: &mut Parts<'_>) -> Result<D
     };
     let policy = route.cache.as_ref().and_then(|name| config.cache.policies.get(name));
     let Some(policy) = policy else { return Ok(Does::Forward(way)) };
-    let space = space::of(route, pool);
     let settings = CacheSettings {
         policy: policy.clone(),
         name: config.server.name.clone(),
         status_field: config.cache.status_field,
-        apart: route.cache.clone().filter(|_| parts.mixed.contains(&space)),
-        space,
+        space: space::of(route, pool),
         compress: route.compress.clone(),
         has_tokens: !config.jwts.is_empty(),
     };

@@ -11,7 +11,6 @@ use crate::exchange::Hidden;
 use crate::guards::Guards;
 use crate::route::{Parts, Route};
 use crate::router::Router;
-use crate::space;
 use crate::upstreams::{Update, Upstreams};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -51,14 +50,12 @@ impl State {
         let hidden = Hidden::of(config.jwts.values());
         let known = before.map(|before| &before.caches);
         let mut caches = Caches::new(&config.cache, known)?;
-        let mixed = space::mixed(&config);
         let mut parts = Parts {
             config: &config,
             upstreams: &upstreams,
             caches: &mut caches,
             caches_before: known,
             guards: &guards,
-            mixed: &mixed,
             pseudonym: &pseudonym,
         };
         let mut routes = Vec::new();

@@ -7,18 +7,9 @@
 
 mod support;
 
-use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
-
-use http::Request;
-use http_body_util::{Either, Full, StreamBody};
-use hyper::body::{Bytes, Frame};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::timeout;
 
 use support::tokens::Issuer;
 use support::{Edge, Origin, field, get};
@@ -160,45 +151,6 @@ fn nobody_asks_for_another_target_than_the_one_that_is_routed() {
     let mut all = names;
     all.sort_unstable();
     assert_eq!(reach("/3"), all);
-}
-
-#[tokio::test]
-async fn an_upload_that_stalls_leaves_room_for_others_on_the_connection() {
-    let origin = Origin::new(|head, stream| {
-        if head.starts_with("POST /stall") {
-            // Until the edge leaves, without reading.
-            std::thread::park_timeout(support::PATIENCE);
-            return false;
-        }
-        stream.read_exact(&mut [0; 4]).unwrap();
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_ok()
-    });
-    let edge = Edge::new(&config(&origin, ""));
-    let stream = tokio::net::TcpStream::connect(edge.address).await.unwrap();
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let (content, received) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let frames = futures_util::stream::unfold(received, |mut received| async {
-        let bytes = received.recv().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), received))
-    });
-    let body = StreamBody::new(Box::pin(frames));
-    let stalled = Request::post("http://a.test/stall").body(Either::Left(body)).unwrap();
-    tokio::spawn(sender.send_request(stalled));
-    let more = Bytes::from(vec![0; 64 << 10]);
-    // Once it is full, it stays so.
-    let mut sent = 0;
-    while let Ok(result) = timeout(Duration::from_millis(500), content.send(more.clone())).await {
-        result.unwrap();
-        sent += more.len();
-    }
-    assert!(sent > 1 << 20, "{sent}");
-    let small = Full::new(Bytes::from("four"));
-    let small = Request::post("http://a.test/").body(Either::Right(small)).unwrap();
-    // Sooner than the other one ends.
-    let response = timeout(support::PATIENCE / 3, sender.send_request(small)).await.unwrap();
-    assert_eq!(response.unwrap().status(), 204);
 }
 
 /// It must neither look whole nor be stored, whatever is made of it on the way.

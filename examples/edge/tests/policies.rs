@@ -20,13 +20,17 @@ fn origin() -> Origin {
 
 /// With two routes for the same URLs, of which one is for requests with a field.
 fn edge(origin: &Origin, default: &str, other: &str) -> Edge {
-    Edge::new(&format!(
+    Edge::new(&config(origin, default, other))
+}
+
+fn config(origin: &Origin, default: &str, other: &str) -> String {
+    format!(
         "[[listener]]\naddress = \"127.0.0.1:0\"\n[pool.app]\nbackends = [\"http://{}\"]\n\
         [cache.policy.default]\n{default}[cache.policy.other]\n{other}\
         [[route]]\npool = \"app\"\n\
         [[route]]\npool = \"app\"\nheaders = {{ x-other = \"1\" }}\ncache = \"other\"\n",
         origin.address
-    ))
+    )
 }
 
 fn ask(edge: &Edge, method: &str, target: &str, fields: &str) -> Response {
@@ -70,6 +74,23 @@ fn what_one_policy_would_not_store_it_does_not_serve() {
     for _ in 0..2 {
         assert!(!ask(&edge, "GET", "/", "").is_hit());
     }
+}
+
+#[test]
+fn what_a_policy_would_not_store_any_more_is_not_served_after_a_reload() {
+    let origin = origin();
+    let store = "set_cookie = \"store\"\n";
+    let edge = edge(&origin, store, store);
+    let body = ask(&edge, "GET", "/", "").body;
+    hit(&edge, "/", "");
+    for refused in ["", "set_cookie = \"strip\"\n"] {
+        edge.reload(&config(&origin, refused, refused));
+        let now = ask(&edge, "GET", "/", "");
+        assert!(!now.is_hit() && now.body != body, "{}", now.head);
+    }
+    // It is still there for those who would.
+    edge.reload(&config(&origin, store, store));
+    assert_eq!(hit(&edge, "/", "").body, body);
 }
 
 #[test]

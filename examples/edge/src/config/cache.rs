@@ -74,8 +74,6 @@ pub(crate) struct CacheSettings {
     pub(crate) status_field: CacheStatusField,
     /// Where its responses lie in the store.
     pub(crate) space: String,
-    /// The policy's name, if others are to be told apart there.
-    pub(crate) apart: Option<String>,
     pub(crate) compress: Option<Compress>,
     /// Whether some requests have tokens that were verified.
     pub(crate) has_tokens: bool,
@@ -186,7 +184,7 @@ impl Policy {
         }
         if let Some(trial) = table.check(Tier::default().open()) {
             let builder = policy.builder(trial);
-            let builder = policy.key(true, None).into_iter().fold(builder, CacheLayerBuilder::key);
+            let builder = policy.key(true).into_iter().fold(builder, CacheLayerBuilder::key);
             let _ = table.check(builder.build());
         }
         policy
@@ -214,27 +212,28 @@ impl Policy {
         self.max_ttl.into_iter().fold(layer, CacheLayerBuilder::max_ttl)
     }
 
-    /// Whether what the one stores is what the other would, and finds. Who is told apart by
-    /// `identity` is so by the keys.
-    pub(crate) fn goes_with(&self, other: &Self) -> bool {
-        let of = |it: &Self| (it.set_cookie, it.credentials);
-        of(self) == of(other)
-            && self.keep_params == other.keep_params
-            && self.ignore_params == other.ignore_params
+    /// What tells apart in the store what another policy would not store, or not find: one of another
+    /// route, or of an earlier configuration. Who is told apart by `identity` is so by the keys.
+    fn apart(&self) -> Option<Bytes> {
+        let of = |it: &Self| {
+            let params = (it.keep_params.clone(), it.ignore_params.clone());
+            (it.set_cookie, it.credentials, params)
+        };
+        let apart = of(self);
+        (apart != of(&Self::default())).then(|| format!("{apart:?}").into())
     }
 
     /// None if it is the usual one.
-    fn key(&self, has_tokens: bool, apart: Option<&str>) -> Option<KeyPolicy> {
+    fn key(&self, has_tokens: bool) -> Option<KeyPolicy> {
         let key = match (&self.keep_params, &*self.ignore_params) {
             (Some(kept), _) => Some(KeyPolicy::new().keep_params(kept)),
             (None, []) => None,
             (None, ignored) => Some(KeyPolicy::new().ignore_params(ignored)),
         };
-        let key = match apart {
+        let key = match self.apart() {
             None => key,
-            Some(name) => {
-                let name = Bytes::copy_from_slice(name.as_bytes());
-                Some(key.unwrap_or_default().part("policy", move |_| Some(name.clone())))
+            Some(apart) => {
+                Some(key.unwrap_or_default().part("policy", move |_| Some(apart.clone())))
             }
         };
         if !has_tokens {
@@ -299,9 +298,9 @@ impl ToldBy {
 
 impl CacheSettings {
     pub(crate) fn layer(&self, store: Store) -> Result<CacheLayer, Error> {
-        let Self { policy, name, status_field, space, apart, compress, has_tokens } = self;
+        let Self { policy, name, status_field, space, compress, has_tokens } = self;
         let layer = policy.builder(store).name(name).cache_status(*status_field).space(space);
-        let key = policy.key(*has_tokens, apart.as_deref());
+        let key = policy.key(*has_tokens);
         let layer = key.into_iter().fold(layer, CacheLayerBuilder::key);
         let forms = compress.as_ref().map(Compress::forms).transpose()?;
         Ok(forms.into_iter().fold(layer, CacheLayerBuilder::compress).build()?)
