@@ -21,8 +21,8 @@ use crate::stored::{Stored, StoredResponse};
 /// How much longer than the response its form is kept: it will do for what is the same.
 const SPARE: Duration = Duration::from_secs(3600);
 
-/// How a flight of a form lands.
-pub(crate) type Made = Option<Hit<Stored>>;
+/// How a flight of a form lands: the form.
+pub(crate) type Made = Arc<Stored>;
 
 /// Makes a form of the response in `hit` behind the client's back, unless enough others are being made.
 /// Whether it is being made now.
@@ -57,8 +57,7 @@ pub(super) fn spawn(
     let Ok(runtime) = Handle::try_current() else { return };
     let (core, hit) = (Arc::clone(core), hit.clone());
     let task = async move {
-        let made = make(&core, &lead, &hit, coding, is_dense).await;
-        lead.land(made);
+        make(&core, &lead, &hit, coding, is_dense).await;
         drop(permit);
     };
     runtime.spawn(task.in_current_span());
@@ -70,7 +69,7 @@ async fn make(
     hit: &Hit<Stored>,
     coding: Coding,
     is_dense: bool,
-) -> Made {
+) -> Option<()> {
     let forms = core.settings.forms.as_ref()?;
     let stored = hit.response()?;
     let of = known_digest(stored).await?;
@@ -81,12 +80,14 @@ async fn make(
     let space = &core.space;
     let key = lead.key().to_key();
     if let Some(found) = space.glance(key.as_ref(), core.now()).filter(suits) {
-        return Some(found);
+        lead.land(found.into_value());
+        return Some(());
     }
     // Another node may have made it.
     let (found, seen) = space.fetch(lead.ticket(), key.as_ref()).await;
     if let Some(found) = found.filter(suits) {
-        return Some(found);
+        lead.land(found.into_value());
+        return Some(());
     }
     let form = forms.form(core.settings.max_body, stored, of, &coding, is_dense).await?;
     let keep_until = hit.lifetime().keep_until.saturating_add(SPARE);
@@ -98,10 +99,15 @@ async fn make(
     };
     let tags: Vec<Tag> = hit.all_tags().cloned().collect();
     let form = Arc::new(Stored::Form(form));
-    space.commit(lead.ticket(), key.as_ref(), form, lifetime, &tags, seen).await
+    // First: who waits for it doesn't wait for the second tier, and has it also where it isn't kept, as when
+    // the response was invalidated meanwhile.
+    lead.land(Arc::clone(&form));
+    space.commit(lead.ticket(), key.as_ref(), form, lifetime, &tags, seen).await;
+    Some(())
 }
 
-async fn known_digest(stored: &StoredResponse) -> Option<Digest> {
+/// The digest of the content.
+pub(super) async fn known_digest(stored: &StoredResponse) -> Option<Digest> {
     if let Some(of) = stored.digest.get() {
         return Some(*of);
     }

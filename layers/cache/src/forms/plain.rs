@@ -103,6 +103,7 @@ async fn plain(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Stor
 /// The plain form of what the response in `hit`, at `key`, has as its content; made now, once for all who
 /// wait for it, if it isn't there. Nothing if it can't be made.
 async fn plain_content(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Option<Bytes> {
+    let forms = core.settings.forms.as_ref()?;
     let stored = hit.response()?;
     let at = Coding::Plain.key(key);
     let at = core.space.key(&at);
@@ -114,9 +115,14 @@ async fn plain_content(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Opt
         }
         Join::Follow(follow) => follow,
     };
-    let made = follow.landed().await.flatten()?;
-    let form = made.form().filter(|form| stored.digest.get() == Some(&form.of))?;
-    form.content.clone()
+    let made = follow.landed().await;
+    let of = make::known_digest(stored).await?;
+    let form = made.as_deref().and_then(Stored::form);
+    match form.filter(|form| form.suits(&Coding::Plain, &of)) {
+        Some(form) => form.content.clone(),
+        // It is that of what was there before, or it was given up.
+        None => forms.decoded(&stored.headers, stored.body.clone(), core.settings.max_body).await,
+    }
 }
 
 /// Decodes an answer that is there as a whole, if the client, who sent these fields, doesn't read it so:
