@@ -13,6 +13,7 @@
 
 mod dress;
 mod make;
+mod offered;
 mod plain;
 mod ready;
 mod settings;
@@ -25,17 +26,18 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
+use tower_keep_compress::Encoding;
 #[cfg(feature = "dictionary")]
 use tower_keep_compress::{Delta, DictionaryCoding};
-use tower_keep_compress::{Encoding, Policy};
 use tower_keep_store::KeyBuf;
 
 pub(crate) use self::dress::Dress;
 pub(crate) use self::make::Made;
+pub(crate) use self::offered::Remembered;
 pub(crate) use self::plain::{Undress, is_hit_unreadable, readable};
 pub(crate) use self::ready::ReadyForms;
 pub use self::settings::CompressedForms;
-pub(crate) use self::settings::{Forms, Offered};
+pub(crate) use self::settings::Forms;
 use crate::stored::StoredResponse;
 
 /// What tells the content of one response from all others.
@@ -109,9 +111,11 @@ pub(crate) struct Form {
     head: ArcSwapOption<Head>,
 }
 
-/// The head of a form, and the [serial](StoredResponse::serial) of the response that it was made for.
+/// The head of a form, by which settings it was made, and the [serial](StoredResponse::serial) of the
+/// response that it was made for.
 #[derive(Debug)]
 struct Head {
+    by: u64,
     serial: u64,
     headers: HeaderMap,
 }
@@ -127,9 +131,11 @@ impl Form {
     }
 
     /// The head of `stored` in this form.
-    fn head(&self, policy: &Policy, coding: &Coding, stored: &StoredResponse) -> HeaderMap {
+    fn head(&self, forms: &Forms, coding: &Coding, stored: &StoredResponse) -> HeaderMap {
+        let Forms { id: by, policy, .. } = forms;
         let there = self.head.load();
-        if let Some(head) = there.as_ref().filter(|head| head.serial == stored.serial) {
+        let is_it = |head: &Head| head.serial == stored.serial && head.by == *by;
+        if let Some(head) = there.as_ref().filter(|head| is_it(head)) {
             return head.headers.clone();
         }
         let mut headers = stored.headers.clone();
@@ -144,7 +150,7 @@ impl Form {
             let len = self.content.as_ref().map_or(0, Bytes::len);
             headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         }
-        let head = Head { serial: stored.serial, headers };
+        let head = Head { by: *by, serial: stored.serial, headers };
         let headers = head.headers.clone();
         self.head.store(Some(Arc::new(head)));
         headers

@@ -14,7 +14,7 @@ use tower_keep_store::{BoxError, Codec, Encoded, MAX_HEAD_LEN};
 
 use crate::cache_status::CACHE_STATUS;
 use crate::conditional::Validators;
-use crate::forms::{Digest, Form, Offered, ReadyForms};
+use crate::forms::{Digest, Form, ReadyForms, Remembered};
 use crate::part::Part;
 use crate::policy::StoredTimes;
 use crate::vary::VaryRule;
@@ -66,10 +66,10 @@ pub(crate) struct StoredResponse {
     /// Tells this head from all others of this process.
     pub(crate) serial: u64,
     /// Which forms it may have, once somebody has asked.
-    pub(crate) offer: OnceLock<Option<Box<Offered>>>,
+    pub(crate) offered: Remembered,
     /// That of the body, once a form has been made of it.
     pub(crate) digest: OnceLock<Digest>,
-    /// Its forms.
+    /// The way to its forms.
     pub(crate) forms: ReadyForms,
 }
 
@@ -131,7 +131,7 @@ impl StoredResponse {
             is_encoded: headers.contains_key(CONTENT_ENCODING),
             plain_only: false,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            offer: OnceLock::new(),
+            offered: Remembered::default(),
             digest: OnceLock::new(),
             forms: ReadyForms::default(),
         }
@@ -242,7 +242,8 @@ fn compact(headers: &HeaderMap) -> HeaderMap {
 /// How entries lie in the second tier: the head in bincode, the body as it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoredCodec {
-    /// Whether there are compressed forms, so that a response has another head for when it is sent plain.
+    /// Whether there are compressed forms, so that a response has another head for when it is sent plain,
+    /// and remembers where they are.
     pub(crate) has_forms: bool,
 }
 
@@ -352,7 +353,7 @@ impl Codec<Stored> for StoredCodec {
     fn weigh(&self, value: &Stored, _: &Encoded) -> usize {
         match value {
             Stored::Response(response) if self.has_forms => {
-                response.weight() + FIELD * (response.headers.len() + 1)
+                response.weight() + FIELD * (response.headers.len() + 1) + ReadyForms::WEIGHT
             }
             Stored::Response(response) => response.weight(),
             Stored::Variants(_) => size_of::<Stored>(),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
 use tower_keep_cache::{CacheLayer, CompressedForms};
 use tower_keep_compress::{
-    CompressLayer, Encoding, LeaveUncompressed, Levels, Limits, decode_all, encode_all,
+    CompressLayer, Encoding, EntityTags, LeaveUncompressed, Levels, Limits, decode_all, encode_all,
 };
 use tower_keep_store::{L1, Redis, Store};
 use tower_keep_testing::RedisServer;
@@ -321,4 +321,33 @@ fn settings_that_cannot_work_are_refused() {
     assert!(built(forms().at_once(0)).contains("1 or more"));
     let levels = Levels::stored().with(Encoding::Brotli, 12);
     assert!(built(forms().dense_levels(levels)).contains("br is 12: it has 0 to 11"));
+}
+
+#[tokio::test]
+async fn each_layer_over_the_same_entries_goes_by_its_own_settings() {
+    for first_keeps_forms in [true, false] {
+        let origin = Origin::new(|n, _| async move { answer(PAGE, page(n)) });
+        let store = store();
+        let cache = |compresses: bool, weak: bool| {
+            let tags = if weak { EntityTags::Weaken } else { EntityTags::Suffix };
+            let layer = CompressLayer::builder().entity_tags(tags);
+            let layer = if compresses { layer } else { layer.leave_type("application/json") };
+            let forms = CompressedForms::from(&layer.build().unwrap()).dense_up_to(0);
+            let layer = CacheLayer::builder(store.clone()).compress(forms).build().unwrap();
+            layer.layer(origin.clone())
+        };
+        let (keeps, has_none, weak) = (cache(true, false), cache(false, false), cache(true, true));
+        send(if first_keeps_forms { &keeps } else { &has_none }, get(&[])).await;
+        if !first_keeps_forms {
+            send(&has_none, get(&[])).await;
+        }
+        for _ in 0..2 {
+            assert_eq!(field(&encoded(&keeps, "gzip").await, "etag"), Some("\"v1--gzip\""));
+            let got = accepting(&has_none, "gzip").await;
+            assert_eq!((field(&got, "content-encoding"), field(&got, "vary")), (None, None));
+            assert_eq!(got.text(), page(1));
+            assert_eq!(field(&encoded(&weak, "gzip").await, "etag"), Some("W/\"v1\""));
+        }
+        assert_eq!(origin.calls(), 1);
+    }
 }

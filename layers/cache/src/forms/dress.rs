@@ -7,8 +7,8 @@ use http::header::{IF_NONE_MATCH, RANGE};
 use tower_keep_compress::{AcceptEncoding, Conditions};
 use tower_keep_store::{Found, Held, Hit, KeyBuf, Timestamp};
 
-use super::ready::ReadyForm;
-use super::{Coding, Forms, Offered, make};
+use super::offered::Known;
+use super::{Coding, Form, Forms, make};
 use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::Wish;
@@ -23,18 +23,32 @@ pub(crate) struct Dress<'a> {
     forms: &'a Forms,
     /// The request's conditions, where they name a form.
     conditions: Option<Box<Conditions>>,
-    form: Option<Sent<'a>>,
+    form: Option<Sent>,
     /// The head of the plain form, if that is at hand, with word of the others.
-    head: Option<&'a HeaderMap>,
+    offered: Option<Known<'a>>,
     /// It gets the whole, though it asks for a part.
     is_whole: bool,
 }
 
 /// A form that is sent.
-enum Sent<'a> {
-    /// With the head that goes with it.
-    Ready(Held<Stored>, &'a HeaderMap),
-    Other(Hit<Stored>, Coding),
+struct Sent {
+    entry: Entry,
+    coding: Coding,
+}
+
+/// Where it is.
+enum Entry {
+    Ready(Held<Stored>),
+    Other(Hit<Stored>),
+}
+
+impl Sent {
+    fn form(&self) -> Option<&Form> {
+        match &self.entry {
+            Entry::Ready(held) => held.value()?.form(),
+            Entry::Other(hit) => hit.form(),
+        }
+    }
 }
 
 impl Core {
@@ -63,11 +77,11 @@ impl Core {
         now: Timestamp,
     ) -> Option<Dress<'a>> {
         let stored = response.value().response()?;
-        let Offered { offer, head } = forms.offered(stored)?;
+        let offered = Some(forms.offered(stored)?);
         let (headers, directives) = (wish.headers, wish.directives);
         // Most of what could be asked for was looked for when the request came.
         let accept = directives.codings.read(headers);
-        let mut dress = Dress { head: Some(head), ..Dress::empty(forms) };
+        let mut dress = Dress { offered, ..Dress::empty(forms) };
         if directives.conditional {
             dress.map_conditions(headers, &accept);
         }
@@ -79,7 +93,7 @@ impl Core {
         if (directives.range && !dress.is_whole) || directives.no_transform {
             return Some(dress);
         }
-        let encoding = offer.choose(&accept);
+        let encoding = dress.offered.as_ref()?.offer.choose(&accept);
         #[cfg(feature = "dictionary")]
         if directives.dictionary
             && let Some(delta) = forms.delta(stored, wish, &accept, encoding)
@@ -97,20 +111,20 @@ impl Core {
 
     /// The response at `key` in this coding, if that is there and is shorter. If it isn't there,
     /// or if a denser one is due, it is made.
-    fn form<'a>(
+    fn form(
         self: &Arc<Self>,
         forms: &Forms,
         key: &KeyBuf,
-        response: Found<'a, Stored>,
+        response: Found<'_, Stored>,
         coding: Coding,
         now: Timestamp,
-    ) -> Option<Sent<'a>> {
+    ) -> Option<Sent> {
         let stored = response.value().response()?;
-        if let Coding::Encoded(encoding) = &coding
-            && let Some(ready) = stored.forms.get(*encoding)
-            && let Some(held) = self.space.glance_again(&ready.trail, || coding.key(key))
-        {
-            return Some(Sent::Ready(held, &ready.head));
+        if let Coding::Encoded(encoding) = &coding {
+            let again = |trail: &_| self.space.glance_again(trail, || coding.key(key));
+            if let Some(held) = stored.forms.get(*encoding, again) {
+                return Some(Sent { entry: Entry::Ready(held), coding });
+            }
         }
         let at = coding.key(key);
         let found = self.space.glance(self.space.key(&at), now);
@@ -123,16 +137,13 @@ impl Core {
         };
         if form.is_dense || coding.effort(stored.body.len()) > forms.dense_up_to {
             if let Coding::Encoded(encoding) = &coding {
-                stored.forms.put(*encoding, || ReadyForm {
-                    trail: there.trail(),
-                    head: form.head(&forms.policy, &coding, stored),
-                });
+                stored.forms.put(*encoding, there.trail());
             }
         } else if fastrand::u32(..DENSE_AFTER) == 0 {
             self.make_form(forms, &at, response, &coding, true, now);
         }
         form.content.is_some().then_some(())?;
-        Some(Sent::Other(found?, coding))
+        Some(Sent { entry: Entry::Other(found?), coding })
     }
 
     /// Has a form made behind the client's back, at this key, if it wasn't tried lately.
@@ -164,8 +175,8 @@ impl Core {
         request: &HeaderMap,
     ) -> Option<Dress<'a>> {
         let forms = self.settings.forms.as_ref()?;
-        let head = Some(&forms.offered(stored)?.head);
-        Some(Dress { head, ..Dress::plain(forms, request) })
+        let offered = Some(forms.offered(stored)?);
+        Some(Dress { offered, ..Dress::plain(forms, request) })
     }
 
     /// The same of a response of which the head is there, if it is one that may have forms.
@@ -181,7 +192,7 @@ impl Core {
 
 impl<'a> Dress<'a> {
     fn empty(forms: &'a Forms) -> Self {
-        Dress { forms, conditions: None, form: None, head: None, is_whole: false }
+        Dress { forms, conditions: None, form: None, offered: None, is_whole: false }
     }
 
     /// The plain form, for a request with these fields.
@@ -222,15 +233,10 @@ impl Dress<'_> {
     /// The head and the body of `stored` in this form, if it isn't the plain one.
     #[inline]
     pub(crate) fn encoded<B>(&self, stored: &StoredResponse) -> Option<(HeaderMap, CacheBody<B>)> {
-        let (head, content) = match self.form.as_ref()? {
-            Sent::Ready(held, head) => {
-                (HeaderMap::clone(head), held.value()?.form()?.content.clone()?)
-            }
-            Sent::Other(hit, coding) => {
-                let form = hit.form()?;
-                (form.head(&self.forms.policy, coding, stored), form.content.clone()?)
-            }
-        };
+        let sent = self.form.as_ref()?;
+        let form = sent.form()?;
+        let content = form.content.clone()?;
+        let head = form.head(self.forms, &sent.coding, stored);
         let mut trailers = stored.trailers.clone();
         if let Some(trailers) = &mut trailers {
             self.forms.policy.recode_trailers(trailers);
@@ -240,14 +246,12 @@ impl Dress<'_> {
 
     /// The head of `stored` in its plain form, with word of the others.
     pub(crate) fn plain_head(&self, stored: &StoredResponse) -> HeaderMap {
-        self.head.map_or_else(
-            || {
-                let mut head = stored.headers.clone();
-                self.tell_of_others(&mut head);
-                head
-            },
-            HeaderMap::clone,
-        )
+        if let Some(offered) = &self.offered {
+            return offered.head.clone();
+        }
+        let mut head = stored.headers.clone();
+        self.tell_of_others(&mut head);
+        head
     }
 
     /// Says in a head that isn't an encoded form's that there are others.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use http::header::{IF_NONE_MATCH, RANGE};
@@ -10,7 +11,7 @@ use tokio::sync::Semaphore;
 #[cfg(feature = "dictionary")]
 use tower_keep_compress::Delta;
 use tower_keep_compress::{
-    AcceptEncoding, CompressLayer, Conditions, Encoding, LeaveUncompressed, Levels, Offer, Policy,
+    AcceptEncoding, CompressLayer, Conditions, Encoding, LeaveUncompressed, Levels, Policy,
     ResponseHead,
 };
 
@@ -74,6 +75,7 @@ impl CompressedForms {
     }
 
     pub(crate) fn build(self) -> Result<Forms, ConfigError> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let Self { policy, dense, dense_up_to, at_once } = self;
         if at_once == 0 {
             return Err(ConfigError::new(
@@ -92,7 +94,8 @@ impl CompressedForms {
         }
         let permits = || Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
         let (permits, decoding, tried) = (permits(), permits(), Tried::new());
-        Ok(Forms { policy, dense, dense_up_to, permits, decoding, tried })
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Forms { id, policy, dense, dense_up_to, permits, decoding, tried })
     }
 }
 
@@ -110,6 +113,8 @@ impl From<Policy> for CompressedForms {
 
 /// The same, checked.
 pub(crate) struct Forms {
+    /// Tells these settings from all others of this process.
+    pub(super) id: u64,
     pub(super) policy: Policy,
     pub(super) dense: Levels,
     pub(super) dense_up_to: usize,
@@ -117,13 +122,6 @@ pub(crate) struct Forms {
     /// For those who wait: what is made behind clients' backs may take seconds.
     pub(super) decoding: Arc<Semaphore>,
     pub(super) tried: Tried,
-}
-
-/// Which forms a response may have, and its head in the plain one, which says that there are others.
-#[derive(Clone, Debug)]
-pub(crate) struct Offered {
-    pub(super) offer: Offer,
-    pub(super) head: HeaderMap,
 }
 
 impl Forms {
@@ -144,25 +142,6 @@ impl Forms {
     pub(crate) fn may_continue_encoded(&self, request: &HeaderMap) -> bool {
         request.contains_key(RANGE)
             && self.policy.may_continue_encoded(request, &AcceptEncoding::of(request))
-    }
-
-    /// The forms that a stored response may have; none, if it is sent as it is to everybody.
-    #[inline]
-    pub(crate) fn offered<'a>(&self, stored: &'a StoredResponse) -> Option<&'a Offered> {
-        stored.offer.get_or_init(|| self.offer(stored)).as_deref()
-    }
-
-    #[cold]
-    fn offer(&self, stored: &StoredResponse) -> Option<Box<Offered>> {
-        if stored.plain_only || stored.part.is_some() {
-            return None;
-        }
-        let extensions = http::Extensions::new();
-        let head = ResponseHead::new(stored.status, &stored.headers, &extensions);
-        let offer = self.policy.offer(&head, stored.body.len() as u64).ok()?;
-        let mut head = stored.headers.clone();
-        self.policy.add_vary(&mut head);
-        Some(Box::new(Offered { offer, head }))
     }
 }
 
