@@ -25,10 +25,8 @@ fn impatient(origin: &Origin) -> Proxy {
     Proxy::new(pool_of([upstream]))
 }
 
-/// Writes until the other side has enough. Without pauses, many parts at once: each that is read has all
-/// that came before it parsed again, which without optimizations takes seconds.
-fn without_end(stream: &mut TcpStream, part: &str, pause: Duration) -> bool {
-    let parts = if pause.is_zero() { part.repeat(64) } else { part.to_owned() };
+/// Writes until the other side has enough.
+fn without_end(stream: &mut TcpStream, parts: &str, pause: Duration) -> bool {
     while stream.write_all(parts.as_bytes()).is_ok() {
         sleep(pause);
     }
@@ -120,16 +118,19 @@ async fn a_response_that_nobody_asked_for_is_not_given_to_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_never_ends_is_given_up_in_time() {
+    // A millisecond, in which all that was written can be read: hyper goes on as long as there is more, and
+    // without optimizations it takes ten seconds to read what a connection takes at a time.
     let heads: [(&str, &str, u64, &str); 4] = [
         ("a byte now and then", "", 20, "x"),
-        ("fields without end", "HTTP/1.1 200 OK\r\n", 0, "x: 0123456789abcdef0123456789abcdef\r\n"),
-        ("one field without end", "HTTP/1.1 200 OK\r\nx: ", 0, "0123456789abcdef0123456789abcdef"),
-        ("interim responses without end", "", 0, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),
+        ("fields without end", "HTTP/1.1 200 OK\r\n", 1, "x: 0123456789abcdef0123456789abcdef\r\n"),
+        ("one field without end", "HTTP/1.1 200 OK\r\nx: ", 1, "0123456789abcdef0123456789abcdef"),
+        ("interim responses without end", "", 1, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),
     ];
     for (name, begin, pause, part) in heads {
+        let parts = part.repeat(if part.len() == 1 { 1 } else { 64 });
         let origin = Origin::new(move |_, stream| {
             stream.write_all(begin.as_bytes()).is_ok()
-                && without_end(stream, part, Duration::from_millis(pause))
+                && without_end(stream, &parts, Duration::from_millis(pause))
         });
         let mut client = Client::connect(serve(impatient(&origin)).await);
         let began = Instant::now();
