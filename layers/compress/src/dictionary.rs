@@ -88,7 +88,8 @@ impl Dictionary {
         }
         let hash = Sha256::digest(&content).into();
         let until = Instant::now() + fresh.min(FOR_EVER);
-        Ok(Self::prepare(content, hash, Use::new(host.to_ascii_lowercase(), pattern, until)))
+        let first = Use::new(host.to_ascii_lowercase(), pattern, until).lasting();
+        Ok(Self::prepare(content, hash, first))
     }
 
     fn prepare(content: Bytes, hash: [u8; 32], first: Use) -> Self {

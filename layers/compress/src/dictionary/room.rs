@@ -10,8 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 pub(super) struct Room<T> {
     max: usize,
     taken: AtomicUsize,
-    /// What is kept, the oldest first.
-    kept: Mutex<VecDeque<Weak<Mutex<Option<T>>>>>,
+    kept: Mutex<Queue<T>>,
+}
+
+/// What is kept, the oldest first, with what is gone and not yet swept out.
+#[derive(Debug)]
+struct Queue<T> {
+    places: VecDeque<Weak<Mutex<Option<T>>>>,
+    /// How many there may be before those that are gone are swept out.
+    sweep_at: usize,
+}
+
+/// The fewest that are worth sweeping.
+const FEW: usize = 16;
+
+impl<T> Queue<T> {
+    fn push(&mut self, place: Weak<Mutex<Option<T>>>) {
+        if self.places.len() >= self.sweep_at {
+            self.places.retain(|place| place.strong_count() > 0);
+            // As many must come as are left, so that each of them is looked at but twice on average.
+            self.sweep_at = FEW.max(2 * self.places.len());
+        }
+        self.places.push_back(place);
+    }
 }
 
 /// Something that is kept, and may be gone at any time.
@@ -19,21 +40,18 @@ pub(super) type Place<T> = Arc<Mutex<Option<T>>>;
 
 impl<T> Room<T> {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, taken: AtomicUsize::new(0), kept: Mutex::default() }
+        let queue = Queue { places: VecDeque::new(), sweep_at: FEW };
+        Self { max, taken: AtomicUsize::new(0), kept: Mutex::new(queue) }
     }
 
     /// Keeps `what`, until room is short.
     pub(super) fn keep(&self, what: T) -> Place<T> {
         let place = Arc::new(Mutex::new(Some(what)));
-        let mut kept = self.queue();
-        if kept.len() == kept.capacity() {
-            kept.retain(|place| place.strong_count() > 0);
-        }
-        kept.push_back(Arc::downgrade(&place));
+        self.queue().push(Arc::downgrade(&place));
         place
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Weak<Mutex<Option<T>>>>> {
+    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,18 +60,18 @@ impl<T> Room<T> {
         if bytes > self.max {
             return false;
         }
-        let mut others = self.queue().len();
+        let mut others = self.queue().places.len();
         while !self.try_take(bytes) {
             let Some(left) = others.checked_sub(1) else { return false };
             others = left;
-            let Some(oldest) = self.queue().pop_front() else { return false };
+            let Some(oldest) = self.queue().places.pop_front() else { return false };
             let Some(place) = oldest.upgrade() else { continue };
             let gone = match place.try_lock() {
                 Ok(mut there) => there.take(),
                 Err(TryLockError::Poisoned(there)) => there.into_inner().take(),
                 // Something is being added to it, perhaps by whoever needs the room.
                 Err(TryLockError::WouldBlock) => {
-                    self.queue().push_back(oldest);
+                    self.queue().places.push_back(oldest);
                     None
                 }
             };
@@ -74,6 +92,8 @@ impl<T> Room<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     struct Bytes(Arc<Room<Bytes>>, usize);
@@ -105,5 +125,33 @@ mod tests {
         assert!(!room.take(1));
         room.give_back(100);
         assert!(room.take(100));
+    }
+
+    #[test]
+    fn many_are_swept_seldom_and_what_is_gone_soon() {
+        let room = Room::new(100);
+        let swept = Cell::new(0);
+        let keep = |n| -> Vec<Place<()>> {
+            let keep = |_| {
+                let before = room.queue().sweep_at;
+                let place = room.keep(());
+                if room.queue().sweep_at != before {
+                    swept.set(swept.get() + 1);
+                }
+                place
+            };
+            (0..n).map(keep).collect()
+        };
+        let held = keep(5000);
+        for _ in 0..5000 {
+            drop(keep(1));
+        }
+        assert!(swept.get() < 12, "{} times", swept.get());
+        assert!(room.queue().places.len() <= 2 * held.len());
+        drop(held);
+        for _ in 0..20_000 {
+            drop(keep(1));
+        }
+        assert!(room.queue().places.len() <= FEW);
     }
 }

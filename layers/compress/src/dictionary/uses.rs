@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::pattern::{MAX_PATTERN, Pattern};
 
-/// How many hosts and patterns one content is for. Of more, those are forgotten that no client asks with:
-/// whoever makes up hosts takes nothing from the others.
+/// How many hosts and patterns one content is for. Of more, those are forgotten that no client asks with, then
+/// those that were asked with longest ago: whoever makes up hosts, and asks with each of them, takes it from
+/// others, who get the plain coding until it is served to them again. What the operator put in stays.
 pub(super) const MAX_USES: usize = 8;
 
 /// The longest host (RFC 1035 §2.3.4), with a port.
@@ -22,11 +23,18 @@ pub(super) struct Use {
     pub(super) until: Instant,
     /// Whether a client has asked with it.
     is_named: bool,
+    /// Whether it was put in beforehand, and not by what passed.
+    is_lasting: bool,
 }
 
 impl Use {
     pub(super) fn new(host: String, pattern: Pattern, until: Instant) -> Self {
-        Self { host, pattern, until, is_named: false }
+        Self { host, pattern, until, is_named: false, is_lasting: false }
+    }
+
+    /// The same, which no other takes the place of that comes from what passes.
+    pub(super) fn lasting(self) -> Self {
+        Self { is_lasting: true, ..self }
     }
 
     fn is_of(&self, host: &str, pattern: &Pattern) -> bool {
@@ -83,14 +91,20 @@ impl Uses {
 
     /// Adds one, or makes it last longer.
     pub(super) fn add(&self, new: Use) {
-        if self.renew(&new.host, &new.pattern, new.until) {
-            return;
-        }
         let now = Instant::now();
         let mut uses = self.lock();
+        if let Some(there) = uses.iter_mut().find(|it| it.is_of(&new.host, &new.pattern)) {
+            there.until = there.until.max(new.until);
+            there.is_lasting |= new.is_lasting;
+            return;
+        }
         uses.retain(|it| now < it.until);
         if uses.len() >= MAX_USES {
-            let forgotten = uses.iter().position(|it| !it.is_named).unwrap_or(0);
+            let first = |may_go: &dyn Fn(&Use) -> bool| uses.iter().position(may_go);
+            let forgotten = first(&|it| !it.is_lasting && !it.is_named)
+                .or_else(|| first(&|it| !it.is_lasting))
+                .or(new.is_lasting.then_some(0));
+            let Some(forgotten) = forgotten else { return };
             uses.remove(forgotten);
         }
         uses.push(new);
@@ -139,5 +153,24 @@ mod tests {
             assert!(uses.lock().len() <= MAX_USES);
         }
         assert!(uses.name("real", "/1"));
+    }
+
+    #[test]
+    fn what_was_put_in_beforehand_stays_though_clients_ask_with_all_others() {
+        let uses = Uses::of(by("real", "/*").lasting());
+        for n in 0..100 {
+            let made_up = format!("made-up-{n}");
+            uses.add(by(&made_up, "/*"));
+            assert!(uses.name(&made_up, "/1"));
+            assert!(uses.lock().len() <= MAX_USES);
+        }
+        assert!(uses.name("real", "/1"));
+        for n in 0..MAX_USES {
+            uses.add(by(&format!("real-{n}"), "/*").lasting());
+        }
+        uses.add(by("made-up", "/*"));
+        assert!(
+            !uses.name("made-up", "/1") && !uses.name("real", "/1") && uses.name("real-7", "/1")
+        );
     }
 }
