@@ -68,17 +68,21 @@ impl Guards {
         Ok(source)
     }
 
-    /// One for all who have the same.
+    /// One for all who have the same. Where only other settings change, nothing is forgotten that was
+    /// revoked, also if Redis doesn't know of it yet.
     fn list(
         &mut self,
         revocation: &Revocation,
         before: Option<&Self>,
     ) -> Result<RevocationList, Error> {
         let before = before.into_iter().flat_map(|before| &before.lists);
-        let known = self.lists.iter().chain(before).find(|(it, _)| it == revocation);
-        let list = match known {
-            Some((_, list)) => list.clone(),
-            None => revocation.open()?,
+        let mut known = self.lists.iter().chain(before);
+        let same = known.clone().find(|(it, _)| it == revocation);
+        let list = if let Some((_, list)) = same {
+            list.clone()
+        } else {
+            let after = known.find(|(it, _)| it.is_at_place_of(revocation));
+            revocation.open(after.map(|(_, list)| list))?
         };
         self.lists.push((revocation.clone(), list.clone()));
         Ok(list)

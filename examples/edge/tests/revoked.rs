@@ -49,10 +49,14 @@ fn revoke(edge: &Edge, target: &str) -> (String, String) {
     (response.status().to_owned(), response.body)
 }
 
-async fn until_refused(edge: &Edge, token: &str) {
-    while status(edge, token) != "401" {
+async fn until_status(edge: &Edge, token: &str, wanted: &str) {
+    while status(edge, token) != wanted {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn until_refused(edge: &Edge, token: &str) {
+    until_status(edge, token, "401").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,6 +92,33 @@ async fn what_is_revoked_at_one_edge_or_by_an_application_all_edges_refuse() {
     while list.revoke(Target::subject(ISSUER, "bob")).await != Ok(Reach::Everywhere) {}
     for edge in [&one, &two] {
         until_refused(edge, &bob).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_during_an_outage_forgets_nothing_and_redis_hears_of_it_afterwards() {
+    let redis = RedisServer::start().await;
+    let origin = Origin::saying("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let issuer = Issuer::new();
+    let section = format!("[jwt.users.revocation]\nredis = \"{}\"\n", redis.url());
+    let start = |more: &str| config(&issuer, &origin, &format!("{section}{more}"), "");
+    let (one, two) = (Edge::new(&start("")), Edge::new(&start("")));
+    let token = accepted(&one, &issuer, "ada").await;
+    until_status(&two, &token, "200").await;
+    redis.pause();
+    // It may not have noticed yet, and then waits for Redis.
+    let (reach, _) = revoke(&one, "users?subject=ada");
+    assert_eq!((&*reach, status(&one, &token)), ("202", "401".to_owned()));
+    one.reload(&start("patience = \"1h\"\n"));
+    assert_eq!(status(&one, &token), "401");
+    // One that knows nothing of what was revoked, and says so.
+    let late = Edge::new(&start(""));
+    assert_eq!(status(&late, &token), "503");
+    late.reload(&start("unread = \"accept\"\n"));
+    assert_eq!(status(&late, &token), "200");
+    redis.resume();
+    for edge in [&two, &late] {
+        until_refused(edge, &token).await;
     }
 }
 

@@ -183,11 +183,22 @@ async fn a_node_goes_by_what_it_knew_for_as_long_as_it_was_told_and_no_longer() 
     let fresh = Node::lazy(&server, |it| it.patience(Duration::from_secs(4)));
     assert_eq!(fresh.verdict(&token).await, Ok(()));
     until("it refuses", async || fresh.verdict(&token).await == unknown).await;
+    // Unless it is to refuse what it knows nothing of.
+    let strict = Node::lazy(&server, |it| it.refuse_unread(true));
+    assert_eq!(strict.verdict(&token).await, unknown);
 
     server.restart().await;
     let later = aged("user:1", -5000);
-    for node in [&brief, &patient, &endless, &fresh] {
+    for node in [&brief, &patient, &endless, &fresh, &strict] {
         until("it is back", async || node.verdict(&later).await.is_ok()).await;
+    }
+    // It has read everything meanwhile, and is as patient as others.
+    let unseen = |n: usize| aged(&format!("unseen:{n}"), -5000);
+    sleep(Duration::from_secs(2)).await;
+    server.kill();
+    until("it notices", async || !strict.store.is_synced()).await;
+    for n in 0..20 {
+        assert_eq!(strict.verdict(&unseen(n)).await, Ok(()), "{n}");
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct Revocation {
     skew: Duration,
     patience: Duration,
     lost: Lost,
+    refuses_unread: bool,
 }
 
 impl Revocation {
@@ -39,6 +40,7 @@ impl Revocation {
             skew: table.or("skew", Duration::ZERO),
             patience: table.or("patience", Duration::from_secs(300)),
             lost: table.choice("lost", Lost::Refuse, &choices),
+            refuses_unread: table.choice("unread", true, &[("refuse", true), ("accept", false)]),
         };
         if redis.is_none() && table.value("redis").is_none() {
             let expected = "expected `redis = \"redis://HOST\"`, here or in [cache]: \
@@ -59,7 +61,8 @@ impl Revocation {
             .session_life(self.session_life)
             .skew(self.skew)
             .patience(self.patience)
-            .lost(self.lost);
+            .lost(self.lost)
+            .refuse_unread(self.refuses_unread);
         self.claims.iter().fold(list, RevocationListBuilder::by_claim)
     }
 
@@ -69,9 +72,18 @@ impl Revocation {
         Store::builder().l1(L1::bytes(64 << 10)).l2(redis).build()
     }
 
-    /// The list. A Redis that is down is connected to when it is back.
-    pub(crate) fn open(&self) -> Result<RevocationList, Error> {
-        let list: Result<_, BuildError> = self.builder().store(self.store()?).build();
+    /// Whether what is revoked by the one is by the other.
+    pub(crate) fn is_at_place_of(&self, other: &Self) -> bool {
+        (&self.redis, &self.prefix) == (&other.redis, &other.prefix)
+    }
+
+    /// The list, which goes on from another one at its place, if there is one. A Redis that is down is
+    /// connected to when it is back.
+    pub(crate) fn open(&self, after: Option<&RevocationList>) -> Result<RevocationList, Error> {
+        let list: Result<_, BuildError> = match after {
+            Some(list) => self.builder().after(list).build(),
+            None => self.builder().store(self.store()?).build(),
+        };
         Ok(list?)
     }
 }

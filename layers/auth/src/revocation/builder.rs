@@ -1,6 +1,6 @@
 //! Settings of a [`RevocationList`], checked when it is built.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +33,7 @@ pub enum Lost {
 /// | [`skew`](Self::skew) | 0 |
 /// | [`patience`](Self::patience) | 5 minutes |
 /// | [`lost`](Self::lost) | [`Lost::Refuse`] |
+/// | [`refuse_unread`](Self::refuse_unread) | no |
 /// | [`clock`](Self::clock) | the system's |
 #[derive(Debug)]
 #[must_use]
@@ -45,6 +46,8 @@ pub struct RevocationListBuilder {
     skew: Duration,
     patience: Duration,
     lost: Lost,
+    refuses_unread: bool,
+    after: Option<RevocationList>,
     clock: Clock,
 }
 
@@ -59,6 +62,8 @@ impl RevocationListBuilder {
             skew: Duration::ZERO,
             patience: Duration::from_secs(300),
             lost: Lost::default(),
+            refuses_unread: false,
+            after: None,
             clock: Clock::system(),
         }
     }
@@ -122,6 +127,23 @@ impl RevocationListBuilder {
         self
     }
 
+    /// Whether a token is refused, with [`Refusal::RevocationUnknown`](crate::Refusal::RevocationUnknown),
+    /// of which this node has never read on the second tier whether it is revoked, also within the
+    /// [`patience`](Self::patience). All of it is read when the node first reaches that. Default: no, so
+    /// that a node that starts during an outage accepts what was revoked before, until it is over.
+    pub fn refuse_unread(mut self, refuses: bool) -> Self {
+        self.refuses_unread = refuses;
+        self
+    }
+
+    /// Goes on from a list with other settings: what was revoked on it, until then or later, is on both,
+    /// as is what the second tier has yet to hear of. What was revoked is remembered for as long as it
+    /// was to be by then. It takes the place of a [`store`](Self::store).
+    pub fn after(mut self, list: &RevocationList) -> Self {
+        self.after = Some(list.clone());
+        self
+    }
+
     /// The clock by which revocations are made and run out.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -148,18 +170,31 @@ impl RevocationListBuilder {
             return Err(BuildError::Setting(text));
         }
         #[cfg(feature = "store")]
-        let shared = self.store.map(super::shared::Shared::new).transpose()?;
+        if self.after.is_some() && self.store.is_some() {
+            let text = "a list that goes on `after` another has its store; leave `store` out";
+            return Err(BuildError::Setting(text));
+        }
+        #[cfg(feature = "store")]
+        let shared = self.store.map(super::shared::Shared::new).transpose()?.map(Arc::new);
         #[cfg(not(feature = "store"))]
         let shared = None;
+        let (cells, writing, shared) = if let Some(list) = &self.after {
+            let Inner { cells, writing, shared, .. } = &**list.inner();
+            (Arc::clone(cells), Arc::clone(writing), shared.clone())
+        } else {
+            let cells = (0..BUCKETS).map(|_| ArcSwap::from_pointee(Bucket::empty()));
+            (cells.collect(), Arc::default(), shared)
+        };
         let inner = Arc::new(Inner {
-            cells: (0..BUCKETS).map(|_| ArcSwap::from_pointee(Bucket::empty())).collect(),
-            writing: Mutex::default(),
+            cells,
+            writing,
             claims: self.claims,
             token_life: self.token_life,
             session_life: self.session_life,
             skew: self.skew,
             patience: self.patience,
             lost: self.lost,
+            refuses_unread: self.refuses_unread,
             clock: self.clock,
             shared,
         });

@@ -49,17 +49,19 @@ pub struct RevocationList {
 }
 
 pub(super) struct Inner {
-    pub(super) cells: Box<[ArcSwap<Bucket>]>,
+    /// These three are those of the list that this one goes on from, if it does.
+    pub(super) cells: Arc<[ArcSwap<Bucket>]>,
     /// Held by who replaces a bucket, never by who reads one.
-    pub(super) writing: Mutex<()>,
+    pub(super) writing: Arc<Mutex<()>>,
+    pub(super) shared: Option<Arc<Shared>>,
     pub(super) claims: Vec<Box<str>>,
     pub(super) token_life: Duration,
     pub(super) session_life: Duration,
     pub(super) skew: Duration,
     pub(super) patience: Duration,
     pub(super) lost: Lost,
+    pub(super) refuses_unread: bool,
     pub(super) clock: Clock,
-    pub(super) shared: Option<Shared>,
 }
 
 type Buckets = SmallVec<[Arc<Bucket>; 6]>;
@@ -80,6 +82,10 @@ impl RevocationList {
 
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 }
 
@@ -154,6 +160,10 @@ impl Inner {
         if self.lost == Lost::Refuse && may_be_lost {
             return Err(Refusal::RevocationLost);
         }
+        let is_unread = || buckets.iter().any(|bucket| bucket.watch.is_none());
+        if self.refuses_unread && self.shared.is_some() && is_unread() {
+            return Err(Refusal::RevocationUnknown);
+        }
         match &self.shared {
             Some(shared) if !stale.is_empty() || !shared.is_reachable() => {
                 if shared.away_for() < self.patience {
@@ -180,7 +190,7 @@ impl Revocations for RevocationList {
         }
         let digests = target::of(token, &inner.claims);
         let question = Question { digests, issued, until };
-        if inner.shared.as_ref().is_some_and(Shared::is_reachable) {
+        if inner.shared.as_deref().is_some_and(Shared::is_reachable) {
             match inner.buckets(&question) {
                 Err(refusal) => return Check::Done(Err(refusal)),
                 Ok((_, stale)) if !stale.is_empty() => {
@@ -246,6 +256,22 @@ mod tests {
             let place = inner.add(&target, clock.now()).unwrap();
             let entry = inner.bucket(place).unwrap().entries[&target.digest()];
             assert_eq!(entry.until, clock.now().saturating_add(lasts), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_goes_on_from_another_knows_all_that_is_revoked_on_either() {
+        let clock = Clock::manual(NumericDate::from_secs(1_800_000_000));
+        let before = RevocationList::builder().clock(clock.clone()).build().unwrap();
+        let builder = RevocationList::builder().clock(clock.clone()).after(&before);
+        let one = Target::token("a", "1");
+        before.inner.add(&one, clock.now()).unwrap();
+        let list = builder.patience(Duration::ZERO).build().unwrap();
+        let two = Target::token("a", "2");
+        list.inner.add(&two, clock.now()).unwrap();
+        for (list, target) in [(&before, &two), (&list, &one)] {
+            let bucket = list.inner.bucket(bucket::place(&target.digest())).unwrap();
+            assert!(bucket.entries.contains_key(&target.digest()), "{target:?}");
         }
     }
 

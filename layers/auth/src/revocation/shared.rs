@@ -266,7 +266,7 @@ pub(super) fn keep_up(list: &Arc<Inner>) {
 }
 
 async fn run(list: Weak<Inner>) {
-    let mut in_step_since = None;
+    let (mut in_step_since, mut is_first) = (None, true);
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(list) = list.upgrade() else { return };
@@ -277,13 +277,16 @@ async fn run(list: Weak<Inner>) {
         shared.calm_down();
         let since = shared.store.stats().in_step_since;
         if in_step_since != Some(since) {
-            let known = (0..list.cells.len())
-                .filter(|place| list.bucket(*place).is_some_and(|it| !it.entries.is_empty()));
-            let known: Vec<usize> = known.collect();
+            // All of them, where nothing is accepted that wasn't read: an outage may be next.
+            let reads_all = is_first && list.refuses_unread;
+            let is_known =
+                |place: &usize| list.bucket(*place).is_some_and(|it| !it.entries.is_empty());
+            let known: Vec<usize> =
+                (0..list.cells.len()).filter(|place| reads_all || is_known(place)).collect();
             if shared.read(&list, &known).await.is_err() {
                 continue;
             }
-            in_step_since = Some(since);
+            (in_step_since, is_first) = (Some(since), false);
         }
         let owed: Vec<usize> = shared.owed().iter().copied().collect();
         for place in owed {
