@@ -75,6 +75,15 @@ impl Coding {
         }
     }
 
+    /// Whether it is one by a dictionary.
+    fn is_delta(&self) -> bool {
+        match self {
+            #[cfg(feature = "dictionary")]
+            Self::Delta(_) => true,
+            Self::Encoded(_) | Self::Plain => false,
+        }
+    }
+
     /// Of how many bytes the work is to make it.
     fn effort(&self, len: usize) -> usize {
         match self {

@@ -207,3 +207,30 @@ async fn all_forms_of_a_dictionary_vary_by_what_clients_have() {
     }
     assert_eq!(origin.calls(), 1);
 }
+
+#[tokio::test]
+async fn a_difference_that_saves_nothing_is_not_sent_where_there_is_another_form() {
+    let origin = Origin::new(|_, _| async { answer(SCRIPT, script(9)) });
+    let dictionaries = Dictionaries::builder().build().unwrap();
+    let other: String = (0..20_000).map(|_| fastrand::alphanumeric()).collect();
+    let hour = Duration::from_secs(3600);
+    let dictionary = Dictionary::new("example.com", "/*", other.clone(), hour).unwrap();
+    let hash = sfv::BareItem::ByteSequence(dictionary.hash().to_vec());
+    let has = sfv::FieldType::serialize(&sfv::Item::new(hash));
+    dictionaries.add(dictionary);
+    let (cache, store) = keeping(&origin, &dictionaries);
+    let accept = ("accept-encoding", "zstd, dcz");
+    until(&cache, "zstd", &[accept], "", &script(9)).await;
+    let sizes = store.l1_size().0;
+    let start = Instant::now();
+    while store.l1_size().0 == sizes {
+        send(&cache, get(&[accept, ("available-dictionary", &*has)])).await;
+        assert!(start.elapsed() < Duration::from_secs(20));
+        sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..20 {
+        let got = send(&cache, get(&[accept, ("available-dictionary", &*has)])).await;
+        assert_eq!(got.field("content-encoding"), "zstd");
+        assert_eq!(decoded(&got, &other), script(9));
+    }
+}

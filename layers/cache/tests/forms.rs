@@ -351,3 +351,20 @@ async fn each_layer_over_the_same_entries_goes_by_its_own_settings() {
         assert_eq!(origin.calls(), 1);
     }
 }
+
+#[tokio::test]
+async fn what_is_fresh_for_a_short_time_is_made_no_denser() {
+    let origin = Origin::new(|n, _| {
+        let fields = [("cache-control", "max-age=29"), PAGE[1], PAGE[2]];
+        async move { answer(&fields, page(n)) }
+    });
+    let layer = CompressLayer::builder().levels(Levels::dynamic().with(Encoding::Gzip, 1));
+    let forms = CompressedForms::from(&layer.build().unwrap());
+    let (cache, _) = cached_with(&origin, |builder| builder.compress(forms));
+    let fast = encode_all(page(1).as_bytes(), Encoding::Gzip, 1).unwrap();
+    send(&cache, get(&[])).await;
+    for _ in 0..300 {
+        assert_eq!(encoded(&cache, "gzip").await.body, fast);
+        sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -7,8 +7,9 @@ use http::header::{IF_NONE_MATCH, RANGE};
 use tower_keep_compress::{AcceptEncoding, Conditions};
 use tower_keep_store::{Found, Held, Hit, KeyBuf, Timestamp};
 
+use super::make::{self, Order};
 use super::offered::Known;
-use super::{Coding, Form, Forms, make};
+use super::{Coding, Form, Forms};
 use crate::body::CacheBody;
 use crate::core::Core;
 use crate::judge::Wish;
@@ -17,6 +18,9 @@ use crate::stored::{Stored, StoredResponse};
 
 /// A form that is served is made denser by one of so many who get it.
 const DENSE_AFTER: u32 = 16;
+
+/// For how many seconds at the least a response must still be fresh to be made denser: that may take some.
+const DENSE_FOR: i64 = 30;
 
 /// In which form a stored response is sent to one client.
 pub(crate) struct Dress<'a> {
@@ -132,26 +136,29 @@ impl Core {
         let form =
             form.filter(|form| stored.digest.get().is_some_and(|of| form.suits(&coding, of)));
         let (Some(form), Some(there)) = (form, &found) else {
-            self.make_form(forms, &at, response, &coding, false, now);
+            self.make_form(forms, key, response, &coding, false, now);
             return None;
         };
-        if form.is_dense || coding.effort(stored.body.len()) > forms.dense_up_to {
+        let is_last = form.is_dense
+            || coding.effort(stored.body.len()) > forms.dense_up_to
+            || stored.times.ttl(now.as_millis()) < DENSE_FOR;
+        if is_last {
             if let Coding::Encoded(encoding) = &coding {
                 stored.forms.put(*encoding, there.trail());
             }
         } else if fastrand::u32(..DENSE_AFTER) == 0 {
-            self.make_form(forms, &at, response, &coding, true, now);
+            self.make_form(forms, key, response, &coding, true, now);
         }
         form.content.is_some().then_some(())?;
         Some(Sent { entry: Entry::Other(found?), coding })
     }
 
-    /// Has a form made behind the client's back, at this key, if it wasn't tried lately.
+    /// Has a form made of the response at `key` behind the client's back, if it wasn't tried lately.
     #[cold]
     fn make_form(
         self: &Arc<Self>,
         forms: &Forms,
-        at: &KeyBuf,
+        key: &KeyBuf,
         response: Found<'_, Stored>,
         coding: &Coding,
         is_dense: bool,
@@ -160,9 +167,11 @@ impl Core {
         let Some(stored) = response.response() else { return };
         if forms.tried.may(stored, coding, is_dense, now)
             && let Some(hit) = response.to_hit()
-            && make::start(self, at, &hit, coding.clone(), is_dense)
         {
-            forms.tried.note(stored, coding, is_dense, now);
+            let order = Order { hit, key: key.clone(), coding: coding.clone(), is_dense };
+            if make::start(self, order) {
+                forms.tried.note(stored, coding, is_dense, now);
+            }
         }
     }
 }

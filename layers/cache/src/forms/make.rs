@@ -24,41 +24,42 @@ const SPARE: Duration = Duration::from_secs(3600);
 /// How a flight of a form lands: the form.
 pub(crate) type Made = Arc<Stored>;
 
-/// Makes a form of the response in `hit` behind the client's back, unless enough others are being made.
-/// Whether it is being made now.
+/// A form that is to be made.
+pub(super) struct Order {
+    /// The response, and its key.
+    pub(super) hit: Hit<Stored>,
+    pub(super) key: KeyBuf,
+    pub(super) coding: Coding,
+    pub(super) is_dense: bool,
+}
+
+/// Makes a form behind the client's back, unless enough others are being made. Whether it is being made
+/// now.
 #[cold]
-pub(super) fn start(
-    core: &Arc<Core>,
-    at: &KeyBuf,
-    hit: &Hit<Stored>,
-    coding: Coding,
-    is_dense: bool,
-) -> bool {
+pub(super) fn start(core: &Arc<Core>, order: Order) -> bool {
     let Some(forms) = &core.settings.forms else { return false };
-    let Ok(permit) = Arc::clone(&forms.permits).try_acquire_owned() else { return false };
-    let key = core.space.key(at);
+    let Some(place) = forms.place(&order.coding, order.is_dense) else { return false };
+    let at = order.coding.key(&order.key);
+    let key = core.space.key(&at);
     let Join::Lead(lead, _) = core.forms.join(key, || core.space.begin(&[key])) else {
         return false;
     };
-    spawn(core, lead, hit, coding, is_dense, Some(permit));
+    spawn(core, lead, order, Some(place));
     true
 }
 
-/// Makes a form, or finds it, in a task of its own, which keeps the permit as long. `lead` is that of the
+/// Makes a form, or finds it, in a task of its own, which keeps its place as long. `lead` is that of the
 /// flight at its key.
 pub(super) fn spawn(
     core: &Arc<Core>,
     lead: Lead<Made>,
-    hit: &Hit<Stored>,
-    coding: Coding,
-    is_dense: bool,
-    permit: Option<OwnedSemaphorePermit>,
+    order: Order,
+    place: Option<OwnedSemaphorePermit>,
 ) {
     let Ok(runtime) = Handle::try_current() else { return };
-    let (core, hit) = (Arc::clone(core), hit.clone());
+    let core = Arc::clone(core);
     let task = async move {
-        make(&core, &lead, &hit, coding, is_dense).await;
-        drop(permit);
+        make(&core, &lead, &order, place).await;
     };
     runtime.spawn(task.in_current_span());
 }
@@ -66,16 +67,17 @@ pub(super) fn spawn(
 async fn make(
     core: &Arc<Core>,
     lead: &Lead<Made>,
-    hit: &Hit<Stored>,
-    coding: Coding,
-    is_dense: bool,
+    order: &Order,
+    place: Option<OwnedSemaphorePermit>,
 ) -> Option<()> {
+    let Order { hit, coding, is_dense, .. } = order;
+    let is_dense = *is_dense;
     let forms = core.settings.forms.as_ref()?;
     let stored = hit.response()?;
     let of = known_digest(stored).await?;
     let suits = |found: &Hit<Stored>| {
         let form = found.form();
-        form.is_some_and(|form| form.suits(&coding, &of) && (form.is_dense || !is_dense))
+        form.is_some_and(|form| form.suits(coding, &of) && (form.is_dense || !is_dense))
     };
     let space = &core.space;
     let key = lead.key().to_key();
@@ -89,7 +91,12 @@ async fn make(
         lead.land(found.into_value());
         return Some(());
     }
-    let form = forms.form(core.settings.max_body, stored, of, &coding, is_dense).await?;
+    let mut form = forms.form(core.settings.max_body, stored, of, coding, is_dense).await?;
+    // Others have their turn while this one is stored.
+    drop(place);
+    if coding.is_delta() && !is_worth_it_beside(core, order, &of, &form) {
+        form.content = None;
+    }
     let keep_until = hit.lifetime().keep_until.saturating_add(SPARE);
     let lifetime = Lifetime {
         stored_at: core.now(),
@@ -104,6 +111,17 @@ async fn make(
     lead.land(Arc::clone(&form));
     space.commit(lead.ticket(), key.as_ref(), form, lifetime, &tags, seen).await;
     Some(())
+}
+
+/// Whether a difference saves at least a tenth of what is sent without a dictionary.
+fn is_worth_it_beside(core: &Core, order: &Order, of: &Digest, form: &Form) -> bool {
+    let len = form.content.as_ref().map_or(0, Bytes::len);
+    Encoding::enabled().map(Coding::Encoded).all(|coding| {
+        let at = coding.key(&order.key);
+        let there = core.space.glance(core.space.key(&at), core.now());
+        let other = there.as_deref().and_then(Stored::form).filter(|it| it.suits(&coding, of));
+        other.and_then(|it| it.content.as_ref()).is_none_or(|other| len <= other.len() / 10 * 9)
+    })
 }
 
 /// The digest of the content.
@@ -134,15 +152,25 @@ impl Forms {
         let content = match coding {
             Coding::Encoded(encoding) => {
                 let (encoding, level) = (*encoding, self.level(*encoding, is_dense));
-                let made = move || encode_all(&body, encoding, level);
-                Some(encoded(spawn_blocking(made).await.ok()?)?)
+                let turn = self.turn(coding, is_dense).await?;
+                let made = spawn_blocking(move || {
+                    let made = encode_all(&body, encoding, level);
+                    drop(turn);
+                    made
+                });
+                Some(encoded(made.await.ok()?)?)
             }
             #[cfg(feature = "dictionary")]
             Coding::Delta(delta) => {
                 let level = self.level(delta.coding().base(), is_dense);
                 let delta = delta.clone();
-                let made = move || tower_keep_compress::encode_delta(&body, &delta, level);
-                Some(encoded(spawn_blocking(made).await.ok()?)?)
+                let turn = self.turn(coding, is_dense).await?;
+                let made = spawn_blocking(move || {
+                    let made = tower_keep_compress::encode_delta(&body, &delta, level);
+                    drop(turn);
+                    made
+                });
+                Some(encoded(made.await.ok()?)?)
             }
             // What can't be decoded now can't be later.
             Coding::Plain => self.decoded(&stored.headers, body, max_body).await,

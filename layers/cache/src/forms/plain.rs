@@ -9,7 +9,8 @@ use tower_keep_compress::field::has_member;
 use tower_keep_compress::{AcceptEncoding, content_encodings};
 use tower_keep_store::{Found, Hit, Join, KeyBuf};
 
-use super::{Coding, Forms, make};
+use super::make::{self, Order};
+use super::{Coding, Forms};
 use crate::body::CacheBody;
 use crate::core::{Core, variant_key};
 use crate::judge::Wish;
@@ -110,7 +111,9 @@ async fn plain_content(core: &Arc<Core>, key: &KeyBuf, hit: &Hit<Stored>) -> Opt
     let mut follow = match core.forms.join(at, || core.space.begin(&[at])) {
         Join::Lead(lead, follow) => {
             // In a task of its own: a client that leaves takes nothing from those who wait.
-            make::spawn(core, lead, hit, Coding::Plain, false, None);
+            let (hit, key) = (hit.clone(), key.clone());
+            let order = Order { hit, key, coding: Coding::Plain, is_dense: false };
+            make::spawn(core, lead, order, None);
             follow
         }
         Join::Follow(follow) => follow,

@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use http::header::{IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[cfg(feature = "dictionary")]
 use tower_keep_compress::Delta;
 use tower_keep_compress::{
@@ -15,11 +15,13 @@ use tower_keep_compress::{
     ResponseHead,
 };
 
+use super::Coding;
 use super::tried::Tried;
 use crate::core::Core;
 use crate::error::ConfigError;
 #[cfg(feature = "dictionary")]
 use crate::judge::Wish;
+#[cfg(feature = "dictionary")]
 use crate::stored::StoredResponse;
 
 /// Which compressed forms are kept of stored responses, and how they are made.
@@ -60,15 +62,17 @@ impl CompressedForms {
     }
 
     /// The largest content of which a denser form is made, in bytes; 0 makes none. Brotli takes about
-    /// two seconds for 1 MiB at level 11.
+    /// two seconds for 1 MiB at level 11, so none is made of what is fresh for less than 30 s.
     pub fn dense_up_to(mut self, bytes: usize) -> Self {
         self.dense_up_to = bytes;
         self
     }
 
-    /// How many forms are made at the same time, each on a thread of its own. While others are being
-    /// made, responses are sent as they are. As many more are decoded, for clients that can't read what
-    /// came encoded; they wait for it.
+    /// How many forms are made at the same time, each on a thread of its own; beside them, half as many
+    /// (one at the least) that are dense or differences from dictionaries, which take longer and keep
+    /// nobody's first form waiting. Three more for each of them wait for their turn, or look whether
+    /// another node has made theirs. While a form isn't there, responses are sent as they are. As many
+    /// more are decoded, for clients that can't read what came encoded; they wait for it.
     pub fn at_once(mut self, forms: usize) -> Self {
         self.at_once = forms;
         self
@@ -92,10 +96,11 @@ impl CompressedForms {
                 )));
             }
         }
-        let permits = || Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
-        let (permits, decoding, tried) = (permits(), permits(), Tried::new());
+        let (fast, slow) = (Turns::new(at_once), Turns::new(at_once.div_ceil(2)));
+        let decoding = permits(at_once);
+        let tried = Tried::new();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Ok(Forms { id, policy, dense, dense_up_to, permits, decoding, tried })
+        Ok(Forms { id, policy, dense, dense_up_to, fast, slow, decoding, tried })
     }
 }
 
@@ -118,13 +123,52 @@ pub(crate) struct Forms {
     pub(super) policy: Policy,
     pub(super) dense: Levels,
     pub(super) dense_up_to: usize,
-    pub(super) permits: Arc<Semaphore>,
+    /// For first forms in the usual codings.
+    fast: Turns,
+    /// For dense ones, and differences.
+    slow: Turns,
     /// For those who wait: what is made behind clients' backs may take seconds.
     pub(super) decoding: Arc<Semaphore>,
     pub(super) tried: Tried,
 }
 
+/// Those who make forms of a kind.
+struct Turns {
+    /// Bounds how many there are.
+    places: Arc<Semaphore>,
+    /// Bounds how many of them encode at the same time.
+    encoding: Arc<Semaphore>,
+}
+
+impl Turns {
+    fn new(at_once: usize) -> Self {
+        Self { places: permits(at_once.saturating_mul(4)), encoding: permits(at_once) }
+    }
+}
+
+fn permits(most: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+}
+
 impl Forms {
+    fn turns(&self, coding: &Coding, is_dense: bool) -> &Turns {
+        if is_dense || coding.is_delta() { &self.slow } else { &self.fast }
+    }
+
+    /// Room for one more that is made, if there is some.
+    pub(super) fn place(&self, coding: &Coding, is_dense: bool) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns(coding, is_dense).places).try_acquire_owned().ok()
+    }
+
+    /// Waits until one may be encoded.
+    pub(super) async fn turn(
+        &self,
+        coding: &Coding,
+        is_dense: bool,
+    ) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns(coding, is_dense).encoding).acquire_owned().await.ok()
+    }
+
     /// What a request asks by entity tags, if forms are named among them.
     pub(crate) fn conditions(&self, request: &HeaderMap) -> Option<Conditions> {
         let is_conditional = request.contains_key(IF_NONE_MATCH);
