@@ -352,6 +352,44 @@ async fn each_layer_over_the_same_entries_goes_by_its_own_settings() {
     }
 }
 
+/// Text that takes long to compress well.
+fn long_page() -> String {
+    let words = (0..30_000_u64).map(|n| format!("{:x} ", n * n * 7919 % 100_003));
+    words.collect()
+}
+
+#[tokio::test]
+async fn a_first_form_does_not_wait_for_a_dense_one() {
+    let origin = Origin::new(|_, request| {
+        let is_long = request.uri().path() == "/long";
+        let body = if is_long { long_page() } else { page(1) };
+        async move { answer(PAGE, body) }
+    });
+    let forms = CompressedForms::from(&CompressLayer::builder().build().unwrap()).at_once(1);
+    let (cache, _) = cached_with(&origin, |builder| builder.compress(forms));
+    let ask = async |path: &str| {
+        let uri = format!("http://example.com{path}");
+        send(&cache, request("GET", &uri, &[("accept-encoding", "br")])).await
+    };
+    let start = Instant::now();
+    while field(&ask("/long").await, "content-encoding").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(1)).await;
+    }
+    let fast = ask("/long").await.body.len();
+    // One of these many has the denser one made.
+    for _ in 0..200 {
+        ask("/long").await;
+    }
+    let start = Instant::now();
+    while field(&ask("/short").await, "content-encoding").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        sleep(Duration::from_millis(1)).await;
+    }
+    settle().await;
+    assert_eq!(ask("/long").await.body.len(), fast, "the dense one is still being made");
+}
+
 #[tokio::test]
 async fn what_is_fresh_for_a_short_time_is_made_no_denser() {
     let origin = Origin::new(|n, _| {
