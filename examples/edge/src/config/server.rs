@@ -168,7 +168,7 @@ pub(crate) struct Forwarding {
     pub(crate) forwarded: Fields,
     pub(crate) x_forwarded: Fields,
     pub(crate) trusted: Vec<IpNet>,
-    /// Of the [overrides](crate::overrides), those that clients may say.
+    /// Of the fields of [`crate::overrides`], those that clients may say.
     pub(crate) keep: Vec<String>,
 }
 
