@@ -1,5 +1,6 @@
 //! Making responses: from what is stored, from what is arriving, and from what merely passes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{
@@ -151,7 +152,7 @@ fn from_stored<B>(
         && not_modified(conditions, &stored.validators);
     let encoded = dress.filter(|_| !unchanged).and_then(|dress| dress.encoded(stored));
     let plain_head =
-        || dress.map_or_else(|| stored.headers.clone(), |dress| dress.plain_head(stored));
+        || dress.map_or(Cow::Borrowed(&stored.headers), |dress| dress.plain_head(stored));
     let part = || {
         // RFC 9110 §13.2.2: the conditions come first. And a part of something else than the
         // representation would make no sense.
@@ -170,7 +171,7 @@ fn from_stored<B>(
         let body = if *method == Method::HEAD { CacheBody::empty() } else { body };
         (headers, stored.status, body)
     } else if *method == Method::HEAD {
-        (plain_head(), stored.status, CacheBody::empty())
+        (plain_head().into_owned(), stored.status, CacheBody::empty())
     } else if let Some((code, mut headers, content)) = part() {
         if let Some(dress) = dress {
             dress.tell_of_others(&mut headers);
@@ -178,7 +179,7 @@ fn from_stored<B>(
         (headers, code, CacheBody::stored(content, None))
     } else {
         let body = CacheBody::stored(stored.body.clone(), stored.trailers.clone());
-        (plain_head(), stored.status, body)
+        (plain_head().into_owned(), stored.status, body)
     };
     if stored.earlier_cache {
         headers.insert(AGE, age);

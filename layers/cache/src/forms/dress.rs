@@ -1,5 +1,6 @@
 //! In which form a stored response is sent.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -254,13 +255,13 @@ impl Dress<'_> {
     }
 
     /// The head of `stored` in its plain form, with word of the others.
-    pub(crate) fn plain_head(&self, stored: &StoredResponse) -> HeaderMap {
+    pub(crate) fn plain_head(&self, stored: &StoredResponse) -> Cow<'_, HeaderMap> {
         if let Some(offered) = &self.offered {
-            return offered.head.clone();
+            return Cow::Borrowed(&offered.head);
         }
         let mut head = stored.headers.clone();
         self.tell_of_others(&mut head);
-        head
+        Cow::Owned(head)
     }
 
     /// Says in a head that isn't an encoded form's that there are others.

@@ -152,25 +152,15 @@ impl Forms {
         let content = match coding {
             Coding::Encoded(encoding) => {
                 let (encoding, level) = (*encoding, self.level(*encoding, is_dense));
-                let turn = self.turn(coding, is_dense).await?;
-                let made = spawn_blocking(move || {
-                    let made = encode_all(&body, encoding, level);
-                    drop(turn);
-                    made
-                });
-                Some(encoded(made.await.ok()?)?)
+                let made = move || encode_all(&body, encoding, level);
+                Some(self.in_turn(coding, is_dense, made).await?)
             }
             #[cfg(feature = "dictionary")]
             Coding::Delta(delta) => {
                 let level = self.level(delta.coding().base(), is_dense);
                 let delta = delta.clone();
-                let turn = self.turn(coding, is_dense).await?;
-                let made = spawn_blocking(move || {
-                    let made = tower_keep_compress::encode_delta(&body, &delta, level);
-                    drop(turn);
-                    made
-                });
-                Some(encoded(made.await.ok()?)?)
+                let made = move || tower_keep_compress::encode_delta(&body, &delta, level);
+                Some(self.in_turn(coding, is_dense, made).await?)
             }
             // What can't be decoded now can't be later.
             Coding::Plain => self.decoded(&stored.headers, body, max_body).await,
@@ -181,6 +171,17 @@ impl Forms {
         };
         let content = content.filter(is_worth_it);
         Some(Form::new(coding.letter(), of, is_dense, content))
+    }
+
+    /// What an encoder makes on a thread for blocking work, in the turn of such forms.
+    async fn in_turn(
+        &self,
+        coding: &Coding,
+        is_dense: bool,
+        encode: impl FnOnce() -> Result<Vec<u8>, EncodeError> + Send + 'static,
+    ) -> Option<Bytes> {
+        let made = with(self.turn(coding, is_dense).await?, encode).await?;
+        made.inspect_err(|error| tracing::warn!(%error, "no form made")).ok().map(Bytes::from)
     }
 
     /// The plain form of `body`, whose codings the head tells; none if it can't be decoded, or is longer
@@ -194,18 +195,21 @@ impl Forms {
         let encodings = content_encodings(head).ok()?;
         let limits = Limits::none().max_len(max_body as u64);
         let permit = Arc::clone(&self.decoding).acquire_owned().await.ok()?;
-        let decoded = spawn_blocking(move || {
-            let decoded = decode_all(&body, &encodings, limits);
-            // Not before it is done, though the client may be gone.
-            drop(permit);
-            decoded
-        });
-        let decoded = decoded.await.ok()?;
+        let decoded = with(permit, move || decode_all(&body, &encodings, limits)).await?;
         Some(decoded.inspect_err(|error| tracing::debug!(%error, "not decoded")).ok()?.into())
     }
 }
 
-/// What an encoder made; none if it failed.
-fn encoded(made: Result<Vec<u8>, EncodeError>) -> Option<Bytes> {
-    made.inspect_err(|error| tracing::warn!(%error, "no form made")).ok().map(Bytes::from)
+/// Does `work` on a thread for blocking work, which keeps the permit until it is done, though the client
+/// may be gone.
+async fn with<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = spawn_blocking(move || {
+        let done = work();
+        drop(permit);
+        done
+    });
+    done.await.ok()
 }
