@@ -23,6 +23,8 @@ pub mod progress;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod samples;
+#[cfg(any(feature = "compressed", feature = "load"))]
+pub mod serve;
 #[cfg(feature = "load")]
 pub mod site;
 #[cfg(feature = "tokens")]

@@ -8,17 +8,11 @@
 //! | `each` | tower-keep's `CompressLayer`, which compresses each response |
 //! | `tower-http` | tower-http's `CompressionLayer`, which does so as well |
 
-use bytes::Bytes;
 use harness::BoxError;
 use harness::page::{Pages, cache, compress};
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
+use harness::serve::serve;
 use tokio::net::TcpListener;
-use tower::{Layer, Service};
+use tower::Layer;
 use tower_http::compression::CompressionLayer;
 
 /// nginx brings an allocator of its own, too.
@@ -38,24 +32,5 @@ async fn main() -> Result<(), BoxError> {
         "each" => serve(listener, compress()?.layer(handler)).await,
         "tower-http" => serve(listener, CompressionLayer::new().layer(handler)).await,
         _ => Err("there is no such kind".into()),
-    }
-}
-
-async fn serve<S, B>(listener: TcpListener, service: S) -> Result<(), BoxError>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let service = TowerToHyperService::new(service.clone());
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        // A client that breaks off is no news.
-        tokio::spawn(async move { drop(connection.await) });
     }
 }

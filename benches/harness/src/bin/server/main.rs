@@ -23,12 +23,10 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, http};
 use harness::pipeline;
+use harness::serve::serve;
 use harness::site::{Handler, Site};
 use harness::{BoxError, contenders};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, service_fn};
 use tower_keep::cache::CacheLayer;
@@ -124,24 +122,4 @@ where
         + 'static,
 {
     Ok(axum::serve(listener, Router::new().fallback_service(service)).await?)
-}
-
-/// By hyper's HTTP/1 and nothing else.
-async fn serve<S, B>(listener: TcpListener, service: S) -> Result<(), BoxError>
-where
-    S: Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    B: hyper::body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let service = TowerToHyperService::new(service.clone());
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        // A client that breaks off is no news.
-        tokio::spawn(async move { drop(connection.await) });
-    }
 }
