@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::convert::Infallible;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -75,18 +74,9 @@ async fn server(dense_up_to: usize) -> (String, Arc<AtomicUsize>) {
 
 /// What curl reads, and the status, the coding and the entity tag that it was told.
 async fn curl(arguments: &[&str], url: &str) -> (Vec<u8>, String) {
-    let mut command = Command::new("curl");
-    command
-        .args(["--silent", "--show-error", "--max-time", "60", "--compressed"])
-        .args(["--write-out", "\n%{http_code} %header{content-encoding} %header{etag}"])
-        .args(arguments)
-        .arg(url);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut content = output.stdout;
-    let at = content.iter().rposition(|byte| *byte == b'\n').unwrap();
-    let line = String::from_utf8(content.split_off(at)).unwrap();
-    (content, line.trim_start().to_owned())
+    let arguments = [&["--compressed"], arguments].concat();
+    let told = "%{http_code} %header{content-encoding} %header{etag}";
+    tower_keep_testing::curl(told, &arguments, url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

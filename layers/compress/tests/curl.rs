@@ -15,7 +15,6 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::stream;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use tower_keep_compress::{
     CompressLayer, DecompressLayer, Encoding, LeaveUncompressed, encode_all,
 };
@@ -62,19 +61,8 @@ async fn server() -> SocketAddr {
 
 /// What curl prints: the content, and on the last line the status, the coding and the length.
 async fn curl(arguments: &[&str], url: &str) -> (Vec<u8>, String) {
-    let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "60"])
-        .args(["--write-out", "\n%{http_code} %header{content-encoding} %header{vary}"])
-        .args(arguments)
-        .arg(url)
-        .output()
-        .await
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut content = output.stdout;
-    let at = content.iter().rposition(|byte| *byte == b'\n').unwrap();
-    let line = String::from_utf8(content.split_off(at)).unwrap();
-    (content, line.trim_start().to_owned())
+    let told = "%{http_code} %header{content-encoding} %header{vary}";
+    tower_keep_testing::curl(told, arguments, url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //! [`RedisCluster`] and [`RedisSentinel`] are several of them, watching each other. A [`Way`] leads to
 //! a server and can be cut, held up and spoilt; a [`Worker`] is the test binary as another process.
 //! A test that needs a server starts one; it never skips, and never uses a server it finds.
-//! [`NginxServer`] is the same for nginx.
+//! [`NginxServer`] is the same for nginx; [`curl`] is a real client.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -32,6 +32,7 @@
 )]
 
 mod cluster;
+mod curl;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod http;
@@ -47,6 +48,7 @@ mod way;
 mod worker;
 
 pub use cluster::RedisCluster;
+pub use curl::curl;
 pub use nginx::NginxServer;
 pub use process::monotonic;
 pub use redis::RedisServer;
